@@ -1,0 +1,63 @@
+/* journal.h -- the evidence of one run: an SQLite file with exactly one writer.
+ *
+ * What it promises
+ *   - A record that neap_journal_commit has taken and reported durable survives kill -9 and power loss
+ *     (WAL, synchronous=FULL; safe because one process writes the file: WAL-reset bug, reliability.md 3.7).
+ *   - Records form a chain: hash(n) = SHA-256(hash(n-1) ‖ seq ‖ at ‖ kind ‖ step ‖ body). Any flipped byte is found.
+ *   - Appending is memory only and never waits; committing blocks and belongs on the work pool. Records
+ *     appended while a commit runs belong to the next one. Adjacent records share a commit.
+ *   - Before each commit the file is still the one that was opened (inode), else the run must stop.
+ *   - On a full disk a ballast file is given up, so that the failure itself is recorded.
+ *   - Sealed at the end: checkpointed, journal_mode back to DELETE, one plain file; its SHA-256 goes into the index.
+ *
+ * Layout of the state directory (0700; files 0600):
+ *   runs/<run id>/evidence.db    runs/<run id>/ballast    runs/<run id>/watch.sock    index.db
+ */
+#ifndef NEAP_GUARD_JOURNAL_H
+#define NEAP_GUARD_JOURNAL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "base/err.h"
+
+typedef struct neap_journal neap_journal;
+
+typedef struct neap_record {
+    int64_t     seq;              /* from 1, without holes */
+    int64_t     at_ms;            /* wall clock */
+    const char *kind;             /* "run", "step", "intent", "outcome", … see stdlib/engine/record.lua */
+    const char *step;             /* step id, "" outside one */
+    const char *body;             /* canonical JSON object */
+} neap_record;
+
+/* Make runs/<run>/ under `state` and a new evidence file in it. NULL and err (JOURNAL). */
+neap_journal *neap_journal_create(const char *state, const char *run, neap_err *err);
+/* Open an existing one to go on writing it (resume). Verifies the chain; takes an flock on the run's directory: BUSY when
+ * another process writes it. A sealed file is unsealed. */
+neap_journal *neap_journal_resume(const char *state, const char *run, neap_err *err);
+
+/* [loop thread] queue one record; returns its seq. Never fails, never waits. */
+int64_t neap_journal_append(neap_journal *j, const char *kind, const char *step, const char *body);
+/* Is there anything that is not durable yet? */
+bool neap_journal_is_dirty(const neap_journal *j);
+/* [loop thread] move what is queued into the batch to be committed. */
+void neap_journal_take(neap_journal *j);
+/* [any thread, one at a time] make the taken batch durable. False and err (JOURNAL): the run must stop; the journal is dead from then on. */
+bool neap_journal_commit(neap_journal *j, neap_err *err);
+/* seq of the newest durable record. */
+int64_t neap_journal_durable(const neap_journal *j);
+
+/* Seal; `status` ("ok", "failed", "held", "unknown", "cancelled") goes with the file's hash into the index. */
+bool neap_journal_seal(neap_journal *j, const char *status, neap_err *err);
+void neap_journal_free(neap_journal *j);                   /* closes without sealing; NULL allowed */
+
+/* Read a run's records in order, without writing or checkpointing anything (also while it is being written).
+ * `each` returns false to stop. */
+bool neap_journal_read(const char *state, const char *run, int64_t after_seq,
+                       bool (*each)(void *arg, const neap_record *r), void *arg, neap_err *err);
+
+/* Prove the chain; for a sealed run also the file's hash against the index, and its last seq. `head` gets the hex hash of the last
+ * record. False and err (INVALID) naming the first bad record. */
+bool neap_journal_verify(const char *state, const char *run, char head[65], int64_t *records, neap_err *err);
+
+#endif

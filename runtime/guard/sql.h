@@ -1,0 +1,34 @@
+/* sql.h -- may this statement be a read? Parsed by PostgreSQL's own grammar (libpg_query).
+ *
+ * First of the six parts of the fence (reliability.md 6.3). Allowed: exactly one statement that is a SELECT, VALUES or TABLE
+ * without INTO, FOR UPDATE/SHARE or a modifying CTE anywhere; SHOW; EXPLAIN without ANALYZE (its target may be a write).
+ * Everything else is refused with the reason in words. The functions a statement calls are listed, so that the driver can
+ * look them up in pg_proc (second part). */
+#ifndef NEAP_GUARD_SQL_H
+#define NEAP_GUARD_SQL_H
+
+#include <stdbool.h>
+#include "base/err.h"
+
+typedef struct neap_sql {
+    bool   reads;                 /* passes part one */
+    bool   alone;                 /* must be sent outside a transaction block: VACUUM, CREATE DATABASE, … CONCURRENTLY */
+    bool   transaction;           /* BEGIN, COMMIT, ROLLBACK, SAVEPOINT, PREPARE TRANSACTION … */
+    bool   copy_in, copy_out;
+    bool   bounded;               /* not an UPDATE or DELETE without WHERE */
+    int    statements;
+    char   kind[32];              /* "select", "insert", "create database" … */
+    char **functions;             /* every function called, "schema.name" or "name", NULL-terminated, no duplicates */
+} neap_sql;
+
+/* False and err (INVALID, the parser's message and position) when the grammar does not know it. */
+bool neap_sql_read(neap_sql *out, const char *text, neap_err *err);
+void neap_sql_close(neap_sql *out);
+/* Why it may not pass the read fence: REFUSED with kind and reason in err. True when it may. */
+bool neap_sql_check_read(const neap_sql *sql, neap_err *err);
+/* Split a script into its statements: NULL-terminated list, the caller's to free piece by piece. NULL and err. */
+char **neap_sql_split(const char *script, neap_err *err);
+/* The vetted volatile readers of part two: is this name on the list? ("pg_catalog." prefix ignored) */
+bool neap_sql_is_vetted(const char *function);
+
+#endif

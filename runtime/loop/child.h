@@ -1,0 +1,36 @@
+/* child.h -- a child process in a session and process group of its own.
+ *
+ * The handle is closed only after the exit callback (libuv leaves a zombie otherwise). Ending is
+ * TERM to the group, `grace_ms`, then KILL to the group. Standard streams are neap_streams that
+ * belong to the caller. */
+#ifndef NEAP_LOOP_CHILD_H
+#define NEAP_LOOP_CHILD_H
+
+#include <stdint.h>
+#include "loop/stream.h"
+
+typedef struct neap_child neap_child;
+
+typedef struct neap_child_options {
+    const char *const *argv;       /* NULL-terminated; argv[0] is looked up in PATH */
+    const char *const *env;        /* NULL-terminated "NAME=value"; exactly this, nothing inherited */
+    const char *cwd;               /* NULL: ours */
+    int pipes;                     /* bit n set: descriptor n (0..2) is a pipe to us; else /dev/null */
+} neap_child_options;
+
+/* status: exit code, or -1 when a signal ended it; signal: its number or 0. */
+typedef void (*neap_child_exit_fn)(void *arg, int status, int signal);
+
+/* NULL and err when it could not be started (no such program, no such directory). */
+neap_child *neap_child_new(neap_loop *loop, const neap_child_options *o, neap_child_exit_fn on_exit, void *arg, neap_err *err);
+neap_stream *neap_child_stream(neap_child *c, int n);     /* hands descriptor n's stream to the caller, once */
+int  neap_child_pid(const neap_child *c);
+void neap_child_end(neap_child *c, int64_t grace_ms);     /* TERM the group, later KILL it */
+/* After on_exit: free. Before: KILL the group at once, free when it is gone, no callback. */
+void neap_child_free(neap_child *c);
+
+/* Clock ticks after boot at which process `pid` started (/proc/PID/stat field 22), 0 when it is gone.
+ * pid + start time names a process for ever. */
+int64_t neap_child_started(int pid);
+
+#endif
