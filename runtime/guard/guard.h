@@ -68,6 +68,8 @@ typedef struct neap_act {
  * recorded the subject. */
 neap_answer neap_guard_ask(neap_guard *g, const neap_scope *scope, const neap_act *act, neap_err *err);
 
+/* From now on reads of this subject are withheld by `step` (an act that could not be previewed to its end). */
+void neap_guard_mark(neap_guard *g, const char *subject, const char *step);
 /* The step that withholds this subject, NULL when none does. */
 const char *neap_guard_withheld(const neap_guard *g, const char *subject);
 /* Forget withheld subjects (a new plan). */

@@ -5,33 +5,55 @@
  *                 ── WITHHELD → raise {withheld}
  *                 ── PREDICT  → record the prediction, return a withheld value
  *                 ── ALLOW    → read: start
- *                               write: append intent ─ wait until durable ─ start … outcome ─ deliver
+ *                               write: [prepare] → append the intent → wait until it is durable → start … outcome … deliver
  *
- * A binding's op embeds neap_gate as its first member. Its deliver calls neap_gate_outcome before it pushes anything.
+ * A binding's op embeds neap_gate as its first member. `prepare`, where there is one, gathers what belongs into the intent and
+ * needs the far end (a transaction id, the backend's pid) without changing anything; its deliver ends with
+ * `return neap_gate_intend(L, g)`. A write's deliver calls neap_gate_outcome before it pushes anything; when the wait is stopped
+ * instead, the gate records the outcome as unknown, unless the binding sets op.on_stop to something that knows better.
  */
 #ifndef NEAP_SCRIPT_GATE_H
 #define NEAP_SCRIPT_GATE_H
 
-#include "guard/guard.h"
+#include <stdint.h>
 #include "base/buf.h"
+#include "guard/guard.h"
 #include "script/op.h"
 
 typedef struct neap_gate neap_gate;
 struct neap_gate {
-    neap_op   op;                         /* first: what the driver's wait is */
-    neap_act  act;                        /* texts must live as long as the op (the op owns them) */
-    int     (*start)(lua_State *L, neap_gate *g);   /* begin; ends with neap_await, or returns results */
-    neap_buf  evidence;                   /* JSON members for the intent, without braces: "\"xid\":77,\"pid\":4711" */
-    long long intent;                     /* seq of the intent, 0 for reads */
+    neap_op   op;                                    /* first: what the driver's wait is */
+    neap_act  act;                                   /* its texts live as long as the op (the op owns them) */
+    int     (*prepare)(lua_State *L, neap_gate *g);  /* may be NULL */
+    int     (*start)(lua_State *L, neap_gate *g);    /* begin; ends with neap_await, or returns results */
+    neap_buf  evidence;                              /* JSON members for the intent, without braces: "\"xid\":77,\"pid\":4711" */
+    const char *plan;                                /* what a preview shows below the text (a diff), or NULL; owned by the op */
+    int64_t   intent;                                /* seq of the intent, 0 for reads and without a journal */
+    bool      declared;                              /* a read that only its author (or a superuser's restraint) vouches for */
+    bool      intended, settled;                     /* intent appended; outcome appended */
 };
 
 /* [-0, +n, e] pass the gate with the op that is on the stack; always as `return neap_gate_enter(L, g)`. */
 int neap_gate_enter(lua_State *L, neap_gate *g);
 
-/* Record how a write ended: status "ok", "failed" or "unknown", `members` as evidence (may be NULL). Nothing for reads. */
+/* [-0, +n, e] from the deliver of a `prepare`: append the intent with g->evidence, wait, start. */
+int neap_gate_intend(lua_State *L, neap_gate *g);
+
+/* Record how a write ended: status "ok", "failed" or "unknown"; `members` (JSON members, may be NULL) as evidence.
+ * Nothing for reads; the second call is ignored. */
 void neap_gate_outcome(lua_State *L, neap_gate *g, const char *status, const char *members, const neap_err *err);
 
-/* [-0, +n, e] a wait until everything appended so far is durable, then `next(L, op)`. For protocols that must record in the middle. */
+/* Append one more record of this kind about the act ("started": the pid of a child), before a neap_gate_flush. */
+void neap_gate_record(lua_State *L, neap_gate *g, const char *kind, const char *members);
+
+/* [-0, +n, e] wait until everything appended so far is durable, then `next(L, arg)`. For protocols that must record in the middle. */
 int neap_gate_flush(lua_State *L, int (*next)(lua_State *L, void *arg), void *arg);
+
+/* [-0, +1, m] the list of predictions {primitive,effect,target,subject,text,plan,step} made so far, which is empty afterwards. */
+void neap_gate_push_predictions(lua_State *L);
+/* [-0, +1, m] the same of the reads that were really asked, each with its label. */
+void neap_gate_push_reads(lua_State *L);
+/* [-0, +1, m] a value nobody may read: every use raises {withheld}. */
+void neap_gate_push_withheld(lua_State *L, const char *step);
 
 #endif

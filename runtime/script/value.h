@@ -1,5 +1,6 @@
 /* value.h -- plain data between Lua and JSON: nil, booleans, integers, floats, strings (UTF-8 or
- * bytes as {"$bytes": base64}), arrays, tables with string keys. Secrets become their placeholder.
+ * bytes as {"$bytes": hex}), arrays, tables with string keys. A userdata whose metatable has a field
+ * __placeholder (a secret) becomes its tostring.
  * Functions, threads, userdata and cycles are refused with the path of the offender. */
 #ifndef NEAP_SCRIPT_VALUE_H
 #define NEAP_SCRIPT_VALUE_H
@@ -14,5 +15,6 @@ bool neap_value_encode(lua_State *L, int index, neap_buf *out, neap_err *err);
 bool neap_value_decode(lua_State *L, const char *json, size_t len, neap_err *err);
 /* [-0, +1, -] the null sentinel (a light userdata, native.null). */
 void neap_push_null(lua_State *L);
+bool neap_is_null(lua_State *L, int index);
 
 #endif

@@ -1,0 +1,64 @@
+/* host.c -- see host.h. The order of the end matters: tasks first, then handles, then the Lua state while every
+ * primitive refuses, then the loop. */
+#include "cli/host.h"
+
+#include <lauxlib.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/escape.h"
+#include "bind/openlibs.h"
+#include "guard/secret.h"
+
+static void push_arguments(lua_State *L, int argc, char **argv) {
+    lua_createtable(L, argc, 0);
+    for (int i = 1; i < argc; i++) {
+        lua_pushstring(L, argv[i]);
+        lua_seti(L, -2, i);
+    }
+}
+
+/* An error that no command caught is a bug of ours; even so it is redacted and escaped. */
+static int report(lua_State *L) {
+    size_t len;
+    neap_buf clean = NEAP_BUF_INIT, shown = NEAP_BUF_INIT;
+    const char *text = luaL_tolstring(L, -1, &len);
+    neap_redact(&clean, text, len);
+    neap_escape_terminal(&shown, clean.data ? clean.data : "", clean.len, true);
+    fprintf(stderr, "neap: internal error: %s\n", shown.data ? shown.data : "");
+    neap_buf_close(&clean);
+    neap_buf_close(&shown);
+    return 70;
+}
+
+typedef struct call { const char *entry; int argc; char **argv; int code; } call;
+
+static int run_protected(lua_State *L) {
+    call *c = lua_touserdata(L, 1);
+    neap_host *host = neap_host_of(L);
+    lua_getglobal(L, "require");
+    lua_pushstring(L, c->entry);
+    lua_call(L, 1, 1);
+    push_arguments(L, c->argc, c->argv);
+    neap_task *task = neap_task_spawn(L, 1);
+    neap_task_run_until(host, task);
+    int count;
+    bool ok = neap_task_is_done(task) && neap_task_results(L, task, &count);
+    c->code = ok && count > 0 && lua_isinteger(L, -1) ? (int)lua_tointeger(L, -1) : ok ? 0 : report(L);
+    return 0;
+}
+
+int neap_host_run(const char *entry, int argc, char **argv) {
+    neap_host host = {.loop = neap_loop_new(), .guard = neap_guard_new()};
+    lua_State *L = neap_state_new(&host, neap_openers);
+    call c = {entry, argc, argv, 71};
+    if (L) {
+        lua_pushcfunction(L, run_protected);
+        lua_pushlightuserdata(L, &c);
+        if (lua_pcall(L, 1, 0, 0) != LUA_OK) c.code = report(L);
+        neap_state_close(L);
+    }
+    neap_loop_close(host.loop);
+    neap_guard_free(host.guard);
+    return c.code;
+}

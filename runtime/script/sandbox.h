@@ -1,0 +1,31 @@
+/* sandbox.h -- bounds on what Lua may consume: memory by a counting allocator, time by an instruction hook and, for
+ * what no hook sees (a pattern that backtracks for ever, a loop inside a finalizer), a watchdog outside Lua.
+ *
+ * The environment of runbook code (which names it sees) is made in stdlib/engine/sandbox.lua out of allow-lists; this is the part that
+ * Lua cannot do for itself. */
+#ifndef NEAP_SCRIPT_SANDBOX_H
+#define NEAP_SCRIPT_SANDBOX_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <lua.h>
+
+struct neap_host;
+
+/* lua_Alloc that counts into a neap_host and refuses beyond its limit. */
+void *neap_sandbox_alloc(void *host, void *block, size_t old_size, size_t new_size);
+
+/* Hook the thread: every few thousand instructions its task's deadline and the CPU limit are looked at. */
+void neap_sandbox_watch(lua_State *thread);
+
+/* Milliseconds that Lua may run without waiting (0: no limit). Beyond it the hook raises, every time, so that a pcall loop cannot
+ * swallow it. The watchdog ends the process (70) when even that did not help for `NEAP_SANDBOX_STUCK_MS` more. */
+void neap_sandbox_limit(struct neap_host *host, int64_t run_ms);
+
+/* The host calls these around each resume. */
+void neap_sandbox_enter(struct neap_host *host);
+void neap_sandbox_leave(struct neap_host *host);
+
+enum { NEAP_SANDBOX_INSTRUCTIONS = 10000, NEAP_SANDBOX_STUCK_MS = 5000 };
+
+#endif
