@@ -2,8 +2,8 @@
 
 # Settings, each may be given on the command line -----------------------------
 PREFIX  = /usr/local
+DESTDIR =
 CC      = gcc
-LUAC    = luac5.4
 OPT     = -O2 -g
 WARN    = -Wall -Wextra -Werror
 V       = 0
@@ -21,30 +21,54 @@ PKG_CFLAGS := $(shell pkg-config --cflags $(PACKAGES))
 PKG_LIBS   := $(shell pkg-config --libs $(PACKAGES)) -lpg_query
 endif
 
-CFLAGS_ALL = -std=c11 -D_GNU_SOURCE -DNEAP_VERSION='"$(VERSION)"' -DNEAP_SHARE='"$(PREFIX)/share/neap"' \
-             -Iruntime $(WARN) $(PKG_CFLAGS) $(CFLAGS)
-
-BUILD   = build/$(KIND)
+# One tree of objects per kind: `make KIND=asan binary test-interpreter`.
 KIND    = release
+BUILD   = build/$(KIND)
+BINARY  = $(BUILD)/neap
+ifeq ($(KIND),release)
+BINARY  = neap
+else ifeq ($(KIND),debug)
+KIND_FLAGS = -O0 -DNEAP_DEBUG
+else ifeq ($(KIND),asan)
+KIND_FLAGS = -O1 -DNEAP_DEBUG -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+else ifeq ($(KIND),cover)
+KIND_FLAGS = -O0 -DNEAP_DEBUG --coverage -fprofile-abs-path
+endif
+
+CFLAGS_ALL = -std=c11 -D_GNU_SOURCE -DNEAP_VERSION='"$(VERSION)"' -DNEAP_SHARE='"$(PREFIX)/share/neap"' \
+             -Iruntime $(WARN) $(PKG_CFLAGS) $(OPT) $(KIND_FLAGS) $(CFLAGS)
+LINK       = $(CC) $(OPT) $(KIND_FLAGS) $(LDFLAGS)
+
 SOURCES = $(foreach floor,$(FLOORS),$(wildcard runtime/$(floor)/*.c))
 OBJECTS = $(SOURCES:runtime/%.c=$(BUILD)/%.o)
 STDLIB  = $(shell find stdlib -name '*.lua' | LC_ALL=C sort)
+SUPPORT = $(wildcard tests/support/*.c)
 
 ifeq ($(V),0)
 Q = @
 say = @printf '  %-5s %s\n' $(1) $(2)
+MAKEFLAGS += --no-print-directory
 endif
 
 all: neap
 
-neap: $(OBJECTS) $(BUILD)/main.o $(BUILD)/stdlib.o
-	$(call say,LINK,$@)
-	$(Q)$(CC) $(OPT) $(LDFLAGS) -o $@.part $^ $(PKG_LIBS) && mv $@.part $@
+# ---- building ----------------------------------------------------------------
 
-$(BUILD)/%.o: runtime/%.c
+binary: $(BINARY)
+
+$(BINARY): $(OBJECTS) $(BUILD)/main.o $(BUILD)/stdlib.o
+	$(call say,LINK,$@)
+	$(Q)$(LINK) -o $@.part $^ $(PKG_LIBS) && mv $@.part $@
+
+# Objects are made again when a setting changes, PREFIX among them.
+$(BUILD)/settings: force
+	$(Q)mkdir -p $(@D)
+	$(Q)printf '%s\n' '$(subst ','"'"',$(CC) $(CFLAGS_ALL))' | cmp -s - $@ || printf '%s\n' '$(subst ','"'"',$(CC) $(CFLAGS_ALL))' >$@
+
+$(BUILD)/%.o: runtime/%.c $(BUILD)/settings
 	$(call say,CC,$<)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) $(CFLAGS_ALL) $(OPT) -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 
 # The standard library travels inside the binary, as bytecode in one C file.
 $(BUILD)/stdlib.c: $(STDLIB) tests/support/embed.lua
@@ -53,23 +77,82 @@ $(BUILD)/stdlib.c: $(STDLIB) tests/support/embed.lua
 	$(Q)lua5.4 tests/support/embed.lua $@ $(STDLIB)
 
 $(BUILD)/stdlib.o: $(BUILD)/stdlib.c
-	$(Q)$(CC) $(CFLAGS_ALL) $(OPT) -c -o $@ $<
+	$(Q)$(CC) $(CFLAGS_ALL) -c -o $@ $<
 
-# The test interpreter: the same objects with sanitizers or coverage, a full Lua state and the library T.
-TEST_SOURCES = $(wildcard tests/support/*.c)
+# The test interpreter: the same objects, a full Lua state and the library T.
 test-interpreter: $(BUILD)/neap-test
-$(BUILD)/neap-test: $(OBJECTS) $(TEST_SOURCES:tests/support/%.c=$(BUILD)/support/%.o) $(BUILD)/stdlib.o
-	$(call say,LINK,$@)
-	$(Q)$(CC) $(OPT) $(LDFLAGS) -rdynamic -o $@ $^ $(PKG_LIBS)
 
-$(BUILD)/support/%.o: tests/support/%.c
+$(BUILD)/neap-test: $(OBJECTS) $(SUPPORT:tests/support/%.c=$(BUILD)/support/%.o) $(BUILD)/stdlib.o
+	$(call say,LINK,$@)
+	$(Q)$(LINK) -rdynamic -o $@ $^ $(PKG_LIBS)
+
+$(BUILD)/support/%.o: tests/support/%.c $(BUILD)/settings
 	$(call say,CC,$<)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) $(CFLAGS_ALL) $(OPT) -Itests/support -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(CFLAGS_ALL) -Itests/support -MMD -MP -c -o $@ $<
+
+# ---- a machine that has nothing ----------------------------------------------
+
+# What is missing of the packages that building, testing and showing need. Does nothing when all are there.
+deps:
+	$(Q)sh tests/support/deps.sh
+
+# The migration tools the tests and the demo drive; skipped aloud when there is no npm or no registry.
+tools:
+	$(Q)sh tests/support/tools/install.sh
+
+# ---- showing and proving -----------------------------------------------------
+
+demo: deps
+	$(Q)$(MAKE) neap tools
+	$(Q)$(MAKE) KIND=debug test-interpreter
+	$(Q)build/debug/neap-test tests/support/demo.lua
+
+test: deps
+	$(Q)$(MAKE) neap tools
+	$(Q)$(MAKE) KIND=debug test-interpreter
+	$(Q)sh tests/support/test.sh build/debug/neap-test ./neap
+
+# Everything, the sweeps that take hours included.
+check-long: deps
+	$(Q)$(MAKE) neap tools
+	$(Q)$(MAKE) KIND=debug test-interpreter
+	$(Q)NEAP_TEST_EXCLUDE= NEAP_TEST_LIMIT=6h sh tests/support/test.sh build/debug/neap-test ./neap
+
+# AddressSanitizer and UBSan, without the tests that move gigabytes or kill -9.
+check-asan: deps
+	$(Q)$(MAKE) KIND=asan binary test-interpreter
+	$(Q)NEAP_TEST_EXCLUDE=bulk,kill,long sh tests/support/test.sh build/asan/neap-test build/asan/neap
+
+cover: deps
+	$(Q)$(MAKE) KIND=cover binary test-interpreter
+	$(Q)find build/cover -name '*.gcda' -delete
+	$(Q)NEAP_TEST_EXCLUDE=kill,long sh tests/support/test.sh build/cover/neap-test build/cover/neap
+	$(Q)gcovr --root . --object-directory build/cover --filter runtime/ --sort-percentage --print-summary
+
+lint: deps
+	$(Q)$(MAKE) neap
+	$(Q)$(MAKE) KIND=debug test-interpreter
+	$(Q)sh tests/support/lint.sh
+
+bench: deps
+	$(Q)$(MAKE) neap
+	$(Q)$(MAKE) KIND=release test-interpreter
+	$(Q)if [ -f tests/bench/run.lua ]; then build/release/neap-test tests/bench/run.lua; else echo 'bench: there is no tests/bench/run.lua'; fi
+
+# A Debian made from nothing in a chroot: make demo and make test on a clean clone. Root only.
+check-fresh:
+	$(Q)sh tests/support/fresh.sh
+
+# ---- installing --------------------------------------------------------------
+
+install: neap
+	$(Q)sh tests/support/install.sh "$(DESTDIR)$(PREFIX)"
 
 clean:
-	$(Q)rm -rf build neap
+	$(Q)rm -rf build neap neap.part
 
--include $(wildcard build/*/*/*.d build/*/*.d)
+-include $(wildcard $(BUILD)/*.d $(BUILD)/*/*.d)
 
-.PHONY: all clean test-interpreter
+force:
+.PHONY: all binary test-interpreter deps tools demo test check-long check-asan cover lint bench check-fresh install clean force

@@ -1,0 +1,124 @@
+-- report.lua: the output handler of our specs. Silent about what passes, whole about what fails, aloud about skips.
+--
+-- Counts are written to the file NEAP_TEST_COUNTS after every test ("passed failed skipped", and "running" until the
+-- end), so that a crash of the interpreter is a failure with a name and not a shorter sum.
+
+local leaks = require "tests.support.leaks"
+local suite = require "tests.support.suite"
+
+local M = { passed = 0, failed = 0, skipped = 0 }
+
+local before, current_file
+local seen_failure = {}
+
+local function pinned_skips()
+  local names = {}
+  for line in io.lines("tests/support/skips.txt") do
+    if not line:match("^%s*#") and line:match("%S") then names[line:match("^%s*(.-)%s*$")] = true end
+  end
+  return names
+end
+
+local pinned = pinned_skips()
+
+local function write_counts(state)
+  local path = os.getenv("NEAP_TEST_COUNTS")
+  if not path then return end
+  local file = assert(io.open(path, "w"))
+  file:write(("%d %d %d %s\n"):format(M.passed, M.failed, M.skipped, state))
+  file:close()
+end
+
+--- Write that everything ran.
+function M.finish()
+  write_counts("done")
+end
+
+local function say(...)
+  io.stdout:write(...)
+  io.stdout:flush()
+end
+
+local function text_of(message)
+  if type(message) == "table" and not (getmetatable(message) or {}).__tostring then return require("pl.pretty").write(message) end
+  return tostring(message)
+end
+
+local function show(kind, name, place, message)
+  say(("\n%s  %s\n      %s\n"):format(kind, name, place))
+  for line in (text_of(message) .. "\n"):gmatch("(.-)\n") do say("      ", line, "\n") end
+end
+
+local function place_of(element, trace)
+  trace = trace or element.trace or {}
+  return ("%s:%s"):format(trace.short_src or current_file or "?", trace.currentline or "?")
+end
+
+local function fail(name, place, message)
+  M.failed = M.failed + 1
+  show("FAIL", name, place, message)
+end
+
+local function skip(name, place, reason)
+  M.skipped = M.skipped + 1
+  reason = reason or "no reason given"
+  say(("\nSKIP  %s\n      %s\n"):format(name, text_of(reason)))
+  if not pinned[name] then fail(name, place, "this skip is not listed in tests/support/skips.txt") end
+end
+
+-- Events of busted ----------------------------------------------------------------------------------
+
+return function()
+  local busted = require "busted"
+  local base = require "busted.outputHandlers.base"()
+  local reasons = {}
+
+  local function on_failure(element, _, message, trace)
+    local name = base.getFullName(element)
+    if seen_failure[element] then return nil, true end
+    seen_failure[element] = true
+    fail(name, place_of(element, trace), message)
+    if type(trace) == "table" and trace.traceback and os.getenv("V") == "1" then say(trace.traceback, "\n") end
+    write_counts("running")
+    return nil, true
+  end
+
+  local function on_start(element)
+    suite.current = base.getFullName(element)
+    if os.getenv("V") == "1" then say("      ", suite.current, "\n") end
+    before = leaks.snapshot()
+    write_counts("running " .. suite.current)
+    return nil, true
+  end
+
+  local function on_end(element, _, status, trace)
+    local name = base.getFullName(element)
+    suite.sweep()
+    local found = leaks.since(before)
+    suite.current = nil
+    if status == "pending" then skip(name, place_of(element, trace), reasons[element])
+    elseif status == "success" and #found == 0 then M.passed = M.passed + 1 end
+    if #found > 0 and not seen_failure[element] then fail(name, place_of(element), table.concat(found, "\n")) end
+    write_counts("running")
+    return nil, true
+  end
+
+  base.subscribe = function(self, options)
+    require "busted.languages.en"
+    self.options = options
+    busted.subscribe({ "file", "start" }, function(file) current_file = file.name return nil, true end)
+    busted.subscribe({ "test", "start" }, on_start)
+    busted.subscribe({ "test", "end" }, on_end)
+    busted.subscribe({ "pending" }, function(element, _, message) reasons[element] = message return nil, true end)
+    busted.subscribe({ "failure" }, on_failure)
+    busted.subscribe({ "error" }, on_failure)
+    busted.subscribe({ "exit" }, function()
+      suite.finish()
+      M.finish()
+      say(("\n%d passed, %d failed, %d skipped\n"):format(M.passed, M.failed, M.skipped))
+      os.exit(M.failed == 0 and 0 or 1, true)
+    end)
+  end
+
+  return base
+end

@@ -1,0 +1,102 @@
+-- suite.lua: one run of specs: its directory, what is started for all of it, and how that goes away.
+--
+-- The directory is short (unix sockets live in it) and belongs to nobody but us. TMPDIR points into it, so that
+-- a temporary file that neap forgets is found by the leak check. A janitor process holds the reading end of a
+-- pipe: when the interpreter ends in any way, kill -9 included, the pipe closes, the servers are told by
+-- the kernel, and the janitor removes the directory. Rejected: a signal handler, which kill -9 does not run.
+
+local M = {}
+
+local directory, janitor
+local at_end, scraps = {}, {}
+
+M.current = nil ---@type string? name of the running `it`
+
+local JANITOR = [[
+trap '' INT TERM HUP
+cat >/dev/null
+tries=0
+while ls "$1"/*/data/postmaster.pid >/dev/null 2>&1 && [ $tries -lt 100 ]; do sleep 0.1; tries=$((tries + 1)); done
+rm -rf "$1"
+]]
+
+--- The directory of this run; made when first asked for.
+---@return string
+function M.directory()
+  if directory then return directory end
+  directory = T.directory((os.getenv("NEAP_TEST_TMP") or "/tmp") .. "/neap.")
+  T.mode(directory, tonumber("711", 8))
+  janitor = T.start { argv = { "setsid", "sh", "-c", JANITOR, "neap-test-janitor", directory } }
+  os.execute("mkdir -m 1777 " .. directory .. "/tmp")
+  T.setenv("TMPDIR", directory .. "/tmp")
+  return directory
+end
+
+--- A new empty directory, 0700. Made inside an `it`, it is removed after it; made outside, at the end.
+---@return string
+function M.temp()
+  local path = T.directory(M.directory() .. "/t")
+  local list = scraps
+  if not M.current then list = at_end end
+  list[#list + 1] = M.current and path or function() T.remove_tree(path) end
+  return path
+end
+
+--- Call fn when all specs have run, newest first.
+---@param fn function
+function M.at_end(fn) at_end[#at_end + 1] = fn end
+
+--- Remove what the last `it` made with temp().
+function M.sweep()
+  for i = #scraps, 1, -1 do
+    T.remove_tree(scraps[i])
+    scraps[i] = nil
+  end
+end
+
+--- Files that lie in TMPDIR: none are expected between two tests.
+---@return string[]
+function M.litter()
+  if not directory then return {} end
+  local names = T.entries(directory .. "/tmp") or {}
+  table.sort(names)
+  return names
+end
+
+--- Stop and remove everything of this run.
+function M.finish()
+  M.sweep()
+  for i = #at_end, 1, -1 do
+    local ok, message = pcall(at_end[i])
+    if not ok then io.stderr:write("at the end of the suite: ", tostring(message), "\n") end
+    at_end[i] = nil
+  end
+  if not janitor then return end
+  T.remove_tree(directory)
+  janitor:close()
+  janitor:wait(15000)
+  directory, janitor = nil, nil
+end
+
+--- Write a file.
+---@param path string
+---@param text string
+---@return string path
+function M.write(path, text)
+  local file = assert(io.open(path, "wb"))
+  assert(file:write(text))
+  file:close()
+  return path
+end
+
+--- Read a file whole.
+---@param path string
+---@return string
+function M.read(path)
+  local file = assert(io.open(path, "rb"))
+  local text = file:read("a")
+  file:close()
+  return text
+end
+
+return M
