@@ -24,19 +24,11 @@ end
 local function new_children(before)
   local found = {}
   for pid, name in pairs(T.children()) do
-    if not before[pid] and not M.is_kept(name) then found[#found + 1] = ("%s (%d)"):format(name, pid) end
+    if not before[pid] and not suite.kept[pid] then found[#found + 1] = ("%s (%d)"):format(name, pid) end
   end
   table.sort(found)
   return found
 end
-
--- Servers of the suite start when the first test asks for them, and stay.
-local KEPT = { postgres = true, setsid = true, sh = true }
-
---- Is a child with this name one that the harness keeps for the whole run?
----@param name string
----@return boolean
-function M.is_kept(name) return KEPT[name] == true end
 
 --- What was left since the snapshot, as sentences; empty when nothing was.
 ---@param before Snapshot

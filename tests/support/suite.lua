@@ -11,6 +11,7 @@ local directory, janitor
 local at_end, scraps = {}, {}
 
 M.current = nil ---@type string? name of the running `it`
+M.kept = {} ---@type table<integer, boolean> children that live as long as the suite, by pid
 
 local JANITOR = [[
 trap '' INT TERM HUP
@@ -26,7 +27,8 @@ function M.directory()
   if directory then return directory end
   directory = T.directory((os.getenv("NEAP_TEST_TMP") or "/tmp") .. "/neap.")
   T.mode(directory, tonumber("711", 8))
-  janitor = T.start { argv = { "setsid", "sh", "-c", JANITOR, "neap-test-janitor", directory } }
+  janitor = T.start { argv = { "sh", "-c", JANITOR, "neap-test-janitor", directory } }
+  M.kept[janitor:pid()] = true
   os.execute("mkdir -m 1777 " .. directory .. "/tmp")
   T.setenv("TMPDIR", directory .. "/tmp")
   return directory
