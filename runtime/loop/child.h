@@ -12,7 +12,7 @@
 typedef struct neap_child neap_child;
 
 typedef struct neap_child_options {
-    const char *const *argv;       /* NULL-terminated; argv[0] is looked up in PATH */
+    const char *const *argv;       /* NULL-terminated; argv[0] is looked up in the PATH of `env`, else in ours */
     const char *const *env;        /* NULL-terminated "NAME=value"; exactly this, nothing inherited */
     const char *cwd;               /* NULL: ours */
     int pipes;                     /* bit n set: descriptor n (0..2) is a pipe to us; else /dev/null */
@@ -26,6 +26,8 @@ neap_child *neap_child_new(neap_loop *loop, const neap_child_options *o, neap_ch
 neap_stream *neap_child_stream(neap_child *c, int n);     /* hands descriptor n's stream to the caller, once */
 int  neap_child_pid(const neap_child *c);
 void neap_child_end(neap_child *c, int64_t grace_ms);     /* TERM the group, later KILL it */
+/* After on_exit: did processes of the group outlive the one we started? They are left alone unless it was ended. */
+bool neap_child_has_left(const neap_child *c);
 /* After on_exit: free. Before: KILL the group at once, free when it is gone, no callback. */
 void neap_child_free(neap_child *c);
 

@@ -4,6 +4,10 @@
  * for each piece, so backpressure is the absence of the next read.
  * Ends are told apart: `shut` half-closes our writing side, `free` gives up both, and `status`
  * (a child's exit, COPY's command tag) belongs to the implementation.
+ *
+ * Bytes given to `write` may go away when the call returns. Bytes given to a reader live until its callback returns.
+ * Data arrives and is taken from the loop, never inside the call; the end, a refusal and an error may be
+ * told before the call returns. A callback may free the stream.
  */
 #ifndef NEAP_LOOP_STREAM_H
 #define NEAP_LOOP_STREAM_H
@@ -36,9 +40,11 @@ static inline void neap_stream_shut(neap_stream *s, neap_stream_done_fn done, vo
 static inline void neap_stream_stop(neap_stream *s) { s->class->stop(s); }
 static inline void neap_stream_free(neap_stream *s) { if (s) s->class->free(s); }
 
-/* A stream over a descriptor that is a pipe or a socket (taken over, made non-blocking). */
+/* A stream over a descriptor that is a pipe or a socket (taken over, made non-blocking). `shut` on a pipe closes it.
+ * Anything else (a file, /dev/null) becomes a file stream. */
 neap_stream *neap_stream_of_fd(neap_loop *loop, int fd);
-/* A stream over a regular file: reads and writes go through the work pool. Taken over. */
+/* A stream over a regular file: reads and writes go through the work pool. Taken over. `shut` makes it durable (fsync).
+ * After a write was stopped half-way no further one is taken: nobody knows where it would land. */
 neap_stream *neap_stream_of_file(neap_loop *loop, int fd);
 
 #endif

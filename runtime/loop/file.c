@@ -1,0 +1,209 @@
+/* file.c -- streams over regular files, through the pool.
+ *
+ * A file is always "ready", so readiness tells nothing and a slow disk would hold the loop; every read, write, fsync
+ * and close is therefore a request of its own with a buffer of its own.
+ *
+ *     OPEN --free, nothing under way--> closing on the pool --> memory freed
+ *       \--free, requests under way--> LEAVING --last request--> closing on the pool --> memory freed
+ *
+ * A request cannot be taken back once a pool thread has it. A stopped one forgets its caller and finishes alone; the
+ * descriptor stays open for it. Offsets are explicit, so that a stopped read moves nothing. A stopped write
+ * leaves the file in a state nobody knows, so it is the last one this stream takes.
+ */
+#include "loop/stream.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "base/buf.h"
+
+enum { PIECE_SIZE = 256 * 1024 };
+
+typedef struct request request;
+
+typedef struct file {
+    neap_stream stream;                              /* first */
+    uv_loop_t *loop;
+    int fd, busy;                                    /* requests a pool thread may still hold */
+    bool seekable, broken, freed;
+    int64_t read_at, write_at;                       /* -1: the descriptor's own position */
+    request *reading, *writing;                      /* whose callers still wait */
+} file;
+
+struct request {
+    uv_fs_t uv;
+    file *owner;
+    neap_stream_read_fn got;
+    neap_stream_done_fn done;
+    void *arg;
+    size_t len, written;
+    char bytes[];
+};
+
+static request *make_request(file *f, void *arg, size_t len) {
+    request *r = neap_alloc(sizeof *r + len);
+    *r = (request){.owner = f, .arg = arg, .len = len};
+    r->uv.data = r;
+    return r;
+}
+
+static void on_closed(uv_fs_t *uv) {
+    uv_fs_req_cleanup(uv);
+    free(uv);
+}
+
+/* Closing may wait for a network file system, so it is a request too. */
+static void leave(file *f) {
+    uv_fs_t *uv = neap_zalloc(sizeof *uv);
+    if (uv_fs_close(f->loop, uv, f->fd, on_closed) < 0) { close(f->fd); free(uv); }
+    free(f);
+}
+
+/* The request has come back from the pool; `f` may be gone afterwards. */
+static void retire(request *r) {
+    file *f = r->owner;
+    uv_fs_req_cleanup(&r->uv);
+    free(r);
+    if (--f->busy == 0 && f->freed) leave(f);
+}
+
+static void answer_read(request *r, ssize_t result) {
+    neap_err err = NEAP_ERR_INIT;
+    if (result < 0) neap_loop_fail(&err, (int)result, "cannot read from the file");
+    r->got(r->arg, result > 0 ? r->bytes : NULL, result < 0 ? -1 : result, result < 0 ? &err : NULL);
+    neap_err_close(&err);
+}
+
+static void answer_done(request *r, int result) {
+    neap_err err = NEAP_ERR_INIT;
+    if (result < 0) neap_loop_fail(&err, result, "cannot write to the file");
+    r->done(r->arg, result < 0 ? &err : NULL);
+    neap_err_close(&err);
+}
+
+/* Reading ---------------------------------------------------------------------------------- */
+
+static void on_read(uv_fs_t *uv) {
+    request *r = uv->data;
+    file *f = r->owner;
+    if (f->reading == r) {
+        f->reading = NULL;
+        if (f->seekable && uv->result > 0) f->read_at += uv->result;
+        answer_read(r, uv->result);
+    }
+    retire(r);
+}
+
+static void file_read(neap_stream *s, size_t most, neap_stream_read_fn got, void *arg) {
+    file *f = (file *)s;
+    request *r = make_request(f, arg, most && most < PIECE_SIZE ? most : PIECE_SIZE);
+    r->got = got;
+    uv_buf_t piece = uv_buf_init(r->bytes, (unsigned)r->len);
+    f->busy++;
+    f->reading = r;
+    int result = uv_fs_read(f->loop, &r->uv, f->fd, &piece, 1, f->read_at, on_read);
+    if (result >= 0) return;
+    f->reading = NULL;
+    answer_read(r, result);
+    retire(r);
+}
+
+/* Writing ---------------------------------------------------------------------------------- */
+
+static void on_written(uv_fs_t *uv);
+
+static int write_rest(request *r) {
+    file *f = r->owner;
+    uv_buf_t piece = uv_buf_init(r->bytes + r->written, (unsigned)(r->len - r->written));
+    return uv_fs_write(f->loop, &r->uv, f->fd, &piece, 1, f->write_at, on_written);
+}
+
+static void end_write(request *r, int result) {
+    file *f = r->owner;
+    if (f->writing == r) {
+        f->writing = NULL;
+        answer_done(r, result);
+    }
+    retire(r);
+}
+
+/* A disk may take less than it was given (a signal, the last free block): the rest is asked for, and the error, if
+ * there is one, comes with it. */
+static void on_written(uv_fs_t *uv) {
+    request *r = uv->data;
+    file *f = r->owner;
+    if (uv->result < 0 || f->writing != r) { end_write(r, (int)uv->result); return; }
+    r->written += (size_t)uv->result;
+    if (f->seekable) f->write_at += uv->result;
+    if (r->written == r->len) { end_write(r, 0); return; }
+    uv_fs_req_cleanup(uv);
+    int result = write_rest(r);
+    if (result < 0) end_write(r, result);
+}
+
+static void file_write(neap_stream *s, const char *data, size_t len, neap_stream_done_fn done, void *arg) {
+    file *f = (file *)s;
+    request *r = make_request(f, arg, len);
+    memcpy(r->bytes, data, len);
+    r->done = done;
+    f->busy++;
+    f->writing = r;
+    int result = f->broken ? UV_EPIPE : write_rest(r);
+    if (result < 0) end_write(r, result);
+}
+
+/* /dev/null and its kin have nothing to make durable; that is no error. */
+static void on_synced(uv_fs_t *uv) {
+    int result = (int)uv->result;
+    end_write(uv->data, result == UV_EINVAL || result == UV_EROFS || result == UV_ENOTSUP ? 0 : result);
+}
+
+static void file_shut(neap_stream *s, neap_stream_done_fn done, void *arg) {
+    file *f = (file *)s;
+    request *r = make_request(f, arg, 0);
+    r->done = done;
+    f->busy++;
+    f->writing = r;
+    int result = f->broken ? UV_EPIPE : uv_fs_fsync(f->loop, &r->uv, f->fd, on_synced);
+    if (result < 0) end_write(r, result);
+}
+
+/* Ends ------------------------------------------------------------------------------------- */
+
+static void file_stop(neap_stream *s) {
+    file *f = (file *)s;
+    request *reading = f->reading, *writing = f->writing;
+    f->reading = f->writing = NULL;
+    if (writing) f->broken = true;
+    f->busy++;                                       /* a callback may free the stream */
+    if (reading) answer_read(reading, UV_ECANCELED);
+    if (writing) answer_done(writing, UV_ECANCELED);
+    if (--f->busy == 0 && f->freed) leave(f);
+}
+
+static void file_free(neap_stream *s) {
+    file *f = (file *)s;
+    f->busy++;
+    file_stop(s);
+    f->freed = true;
+    if (--f->busy == 0) leave(f);
+}
+
+static const neap_stream_class file_class = {
+    "file", file_read, file_write, file_shut, file_stop, file_free,
+};
+
+neap_stream *neap_stream_of_file(neap_loop *loop, int fd) {
+    file *f = neap_zalloc(sizeof *f);
+    struct stat st;
+    off_t at = lseek(fd, 0, SEEK_CUR);
+    f->stream.class = &file_class;
+    f->loop = neap_loop_uv(loop);
+    f->fd = fd;
+    f->seekable = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && at >= 0;
+    f->read_at = f->write_at = f->seekable ? at : -1;
+    return &f->stream;
+}
