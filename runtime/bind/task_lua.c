@@ -123,8 +123,49 @@ static int current(lua_State *L) {
     return 1;
 }
 
+/* ---- upvalues ---- */
+
+enum { UPVALUE_DEPTH = 4 };
+
+/* [-0, +0, m] append the upvalues of the function at `fn` to the list at `list`, and those of Lua functions among them. */
+static void add_upvalues(lua_State *L, int fn, int list, int seen, int depth) {
+    lua_pushvalue(L, fn);
+    if (lua_rawget(L, seen) != LUA_TNIL) {
+        lua_pop(L, 1);
+        return;
+    }
+    lua_pop(L, 1);
+    lua_pushvalue(L, fn);
+    lua_pushboolean(L, 1);
+    lua_rawset(L, seen);
+    luaL_checkstack(L, 8, "upvalues");
+    const char *name;
+    for (int i = 1; (name = lua_getupvalue(L, fn, i)) != NULL; i++) {
+        int value = lua_gettop(L);
+        lua_createtable(L, 0, 2);
+        lua_pushstring(L, name);
+        lua_setfield(L, -2, "name");
+        lua_pushvalue(L, value);
+        lua_setfield(L, -2, "value");
+        lua_seti(L, list, (lua_Integer)lua_rawlen(L, list) + 1);
+        if (depth > 0 && lua_isfunction(L, value) && !lua_iscfunction(L, value)) add_upvalues(L, value, list, seen, depth - 1);
+        lua_pop(L, 1);
+    }
+}
+
+/* upvalues(fn) -> list of {name, value} of the function and of the Lua functions it reaches. Effect: pure. */
+static int upvalues(lua_State *L) {
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    lua_settop(L, 1);
+    lua_newtable(L);
+    lua_newtable(L);
+    add_upvalues(L, 1, 2, 3, UPVALUE_DEPTH);
+    lua_settop(L, 2);
+    return 1;
+}
+
 static const luaL_Reg module[] = {
-    {"spawn", spawn}, {"sleep", task_sleep}, {"now_ms", now_ms}, {"deadline", deadline}, {"restore", restore}, {"left", left},
+    {"spawn", spawn}, {"upvalues", upvalues}, {"sleep", task_sleep}, {"now_ms", now_ms}, {"deadline", deadline}, {"restore", restore}, {"left", left},
     {"phase", phase}, {"step", step}, {"limit", limit}, {"alive", alive}, {"current", current}, {NULL, NULL}};
 
 int neap_open_task(lua_State *L) {

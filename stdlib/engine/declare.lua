@@ -1,0 +1,243 @@
+--- The declaring words: runbook, target, params, step, parallel, scratch. They make data, the model of a runbook;
+-- nothing is asked or done while they run (the guard is in phase "declare").
+--
+-- The clauses are a closed set. Whatever is wrong is refused here, with the line of the runbook and
+-- the nearest right name, because the next chance to notice is 03:00.
+
+local M = {}
+
+local duration = require("core.duration")
+local raise = require("core.raise")
+local text = require("core.text")
+local params = require("engine.params")
+local target = require("engine.target")
+
+--- What each clause is for and what it may hold.
+M.CLAUSES = {
+  needs = { types = { "function" }, help = "must hold before the step acts" },
+  each = { types = { "function", "table" }, help = "items; act, done, verify and undo get one item each" },
+  done = { types = { "function" }, help = "is the world already so? skips the step, and is its proof afterwards" },
+  act = { types = { "function" }, help = "does it; the only clause that may write" },
+  verify = { types = { "function" }, help = "proof, where it differs from done" },
+  undo = { types = { "function" }, help = "takes it back when the proof or a later step fails, or on neap undo" },
+  after = { types = { "function" }, help = "owed from the moment the intent to act is recorded, on success and on failure" },
+  destroys = { types = { "string" }, help = "what is lost; the operator types the name in braces" },
+  manual = { types = { "string" }, help = "what a human does, and says so" },
+  within = { types = { "duration" }, help = "how long acting and proving may take" },
+  retry = { types = { "number", "table" }, help = "how often to act again: 3, or { times = 3, every = \"5s\" }" },
+  max_rows = { types = { "number" }, help = "no write of this step may touch more rows" },
+  limit = { types = { "number" }, help = "how many items of each run side by side" },
+  run = { types = { "string", "table" }, help = "another runbook: \"name\", or { \"name\", param = function () … end }" },
+}
+
+local RUNBOOK_FIELDS = { "why", "on_failure", "retired", "within" }
+local ON_FAILURE = { "undo", "hold", "abort" }
+
+local function where_of(level)
+  local ok, message = pcall(error, "", level + 2)
+  return not ok and tostring(message):match("^(.-:%d+):") or nil
+end
+
+local function refuse(where, message, hint)
+  raise("invalid", message, hint, { where = where })
+end
+
+local function names_of(t)
+  local names = {}
+  for name in pairs(t) do names[#names + 1] = name end
+  table.sort(names)
+  return names
+end
+
+local function did_you_mean(name, names)
+  local near = text.nearest(tostring(name), names)
+  return near and ("Did you mean %s?"):format(near) or ("It can be one of: %s."):format(table.concat(names, ", "))
+end
+
+local function check_type(where, clause, value)
+  local types = M.CLAUSES[clause].types
+  for _, want in ipairs(types) do
+    if want == "duration" then
+      if type(value) == "string" and pcall(duration.parse, value) then return end
+    elseif type(value) == want then
+      return
+    end
+  end
+  refuse(where, ("%s must be a %s, not a %s"):format(clause, table.concat(types, " or a "), type(value)),
+    types[1] == "duration" and "Write a duration with its unit: \"30s\", \"5m\"." or nil)
+end
+
+local function check_clauses(where, title, clauses)
+  for name, value in pairs(clauses) do
+    if not M.CLAUSES[name] then
+      refuse(where, ("step \"%s\" has no clause \"%s\""):format(title, tostring(name)), did_you_mean(name, names_of(M.CLAUSES)))
+    end
+    check_type(where, name, value)
+  end
+end
+
+-- A step that acts proves itself; the rest are rules about which clauses make sense together.
+local function check_sense(where, title, c)
+  local function no(message, hint) refuse(where, ("step \"%s\" %s"):format(title, message), hint) end
+  if c.act and not (c.done or c.verify) then
+    no("acts but has no proof", "Give it a done (is the world so?) or a verify (did it work?).")
+  end
+  if c.act and (c.manual or c.run) then no("has act beside manual or run", "Make two steps of it.") end
+  if c.manual and c.run then no("has both manual and run", "Make two steps of it.") end
+  if not (c.act or c.manual or c.run or c.needs or c.verify) then no("has nothing to check or to do") end
+  for _, name in ipairs { "undo", "after", "destroys", "retry", "max_rows" } do
+    if c[name] and not c.act then no(("has %s but no act"):format(name)) end
+  end
+  if c.limit and not c.each then no("has limit but no each") end
+end
+
+local function slug(title, taken)
+  local id = title:lower():gsub("[^%w]+", "-"):gsub("^%-+", ""):gsub("%-+$", ""):sub(1, 40):gsub("%-+$", "")
+  if id == "" then id = "step" end
+  local unique, n = id, 1
+  while taken[unique] do
+    n = n + 1
+    unique = id .. "-" .. n
+  end
+  taken[unique] = true
+  return unique
+end
+
+local function kind_of(clauses)
+  return clauses.act and "change" or clauses.manual and "manual" or clauses.run and "run" or "check"
+end
+
+local function declare_step(model, title, clauses, where)
+  if type(title) ~= "string" or title == "" then refuse(where, "a step needs a title: step \"Stop writes\" { … }") end
+  if model.titles[title] then refuse(where, ("there are two steps with the title \"%s\""):format(title), "A step is known by its title.") end
+  if type(clauses) ~= "table" then refuse(where, ("step \"%s\" needs its clauses in braces"):format(title)) end
+  check_clauses(where, title, clauses)
+  check_sense(where, title, clauses)
+  model.titles[title] = true
+  local step = { title = title, clauses = clauses, where = where, kind = kind_of(clauses), id = slug(title, model.ids) }
+  step.within = clauses.within and duration.parse(clauses.within) or nil
+  model.handles[step] = true
+  return step
+end
+
+-- What `step` returns: later clauses ask it for the step's result.
+local function handle_of(step, results)
+  return setmetatable({}, {
+    __index = { result = function () return results(step) end, title = function () return step.title end },
+    __newindex = function () raise("usage", "a step cannot be changed") end,
+    __metatable = false,
+  })
+end
+
+local function add(model, step)
+  model.steps[#model.steps + 1] = step
+end
+
+local function word_step(model, results)
+  return function (title)
+    return function (clauses)
+      local step = declare_step(model, title, clauses, where_of(2))
+      add(model, step)
+      local handle = handle_of(step, results)
+      model.by_handle[handle] = step
+      return handle
+    end
+  end
+end
+
+-- parallel { limit = 2, step "a" {…}, step "b" {…} }: its steps were just added one by one; take them back out.
+local function word_parallel(model)
+  return function (group)
+    local where = where_of(2)
+    if type(group) ~= "table" or #group == 0 then refuse(where, "parallel needs steps in braces") end
+    for name in pairs(group) do
+      if math.type(name) ~= "integer" and name ~= "limit" then
+        refuse(where, ("parallel has no field \"%s\""):format(tostring(name)), "It takes steps and limit.")
+      end
+    end
+    local members = {}
+    for i, handle in ipairs(group) do
+      local step = model.by_handle[handle]
+      if not step or model.steps[#model.steps - #group + i] ~= step then
+        refuse(where, "parallel takes the steps it declares", "Write step \"…\" {…} inside its braces.")
+      end
+      members[i] = step
+    end
+    for _ = 1, #group do table.remove(model.steps) end
+    if group.limit and math.type(group.limit) ~= "integer" then refuse(where, "limit must be a whole number") end
+    add(model, { kind = "parallel", title = "side by side", id = slug("parallel", model.ids), members = members,
+      limit = group.limit or #members, clauses = {}, where = where })
+  end
+end
+
+local function word_runbook(model)
+  return function (title)
+    local where = where_of(2)
+    if model.title then refuse(where, "a file declares one runbook", nil) end
+    if type(title) ~= "string" or title == "" then refuse(where, "runbook needs a title: runbook \"Restore …\" { why = … }") end
+    model.title = title
+    return function (fields)
+      for name in pairs(fields) do
+        local known = false
+        for _, field in ipairs(RUNBOOK_FIELDS) do known = known or field == name end
+        if not known then refuse(where, ("runbook has no field \"%s\""):format(tostring(name)), did_you_mean(name, RUNBOOK_FIELDS)) end
+      end
+      local choice = fields.on_failure
+      if choice and not (choice == "undo" or choice == "hold" or choice == "abort") then
+        refuse(where, ("on_failure cannot be \"%s\""):format(tostring(choice)), did_you_mean(choice, ON_FAILURE))
+      end
+      model.why, model.on_failure, model.retired = fields.why, choice or "undo", fields.retired
+    end
+  end
+end
+
+--- A scratch name is pure: the same for the whole run, and nobody else's.
+---@param run_id string|nil
+function M.scratch(run_id)
+  return function (name)
+    if type(name) ~= "string" or not name:match("^[%a_][%w_]*$") then
+      raise("usage", ("scratch \"%s\" is not a name"):format(tostring(name)), "Use letters, digits and underscores.")
+    end
+    return ("%s__%s"):format(name, run_id or "run")
+  end
+end
+
+--- The declaring words for one file, and the model they fill.
+---@param results fun(step: table): any how a step's result is looked up while clauses run
+---@return table words
+---@return table model {title, why, steps, params, targets, …}
+function M.words(results)
+  local model = { steps = {}, titles = {}, ids = {}, handles = {}, by_handle = {}, targets = {}, on_failure = "undo" }
+  model.params = params.new()
+  local words = {
+    runbook = word_runbook(model),
+    step = word_step(model, results),
+    parallel = word_parallel(model),
+    params = function (specs) return params.declare(model.params, specs, where_of(2)) end,
+    target = target.word(model, where_of),
+  }
+  return words, model
+end
+
+--- Number the steps and check what can only be checked at the end of the file.
+---@param model table
+---@param file string
+function M.finish(model, file)
+  if not model.title then refuse(file .. ":1", "the file declares no runbook", "Begin it with runbook \"Title\" { why = \"…\" }.") end
+  if #model.steps == 0 then refuse(file .. ":1", "the runbook has no steps") end
+  local number = 0
+  model.order = {}
+  local function count(step)
+    if step.kind == "parallel" then
+      for _, member in ipairs(step.members) do count(member) end
+      return
+    end
+    number = number + 1
+    step.number = number
+    model.order[number] = step
+  end
+  for _, step in ipairs(model.steps) do count(step) end
+  return model
+end
+
+return M

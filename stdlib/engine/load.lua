@@ -1,0 +1,166 @@
+--- From a name to a model: find the file, run it once in its sandbox with every primitive refusing, check the result.
+--
+-- The text that ran, and that of every module it required, is kept: it goes into the journal, and a resume
+-- with another text is refused.
+
+local M = {}
+
+local declare = require("engine.declare")
+local file = require("native.file")
+local guard_words = require("engine.words")
+local raise = require("core.raise")
+local sandbox = require("engine.sandbox")
+local system = require("native.system")
+local task = require("native.task")
+local text = require("core.text")
+local text_native = require("native.text")
+
+local DECLARE_MS, MODULE_BYTES = 500, 1024 * 1024
+
+--- The folders runbooks are looked for in, nearest first.
+---@param share string where the installed ones are
+function M.folders(share)
+  local folders = { "runbooks" }
+  local home = system.env("HOME")
+  local config = system.env("XDG_CONFIG_HOME") or (home and home .. "/.config")
+  if config then folders[#folders + 1] = config .. "/neap/runbooks" end
+  folders[#folders + 1] = "/etc/neap/runbooks"
+  if share then folders[#folders + 1] = share .. "/runbooks" end
+  return folders
+end
+
+local function exists(path)
+  local stat = file.stat(path)
+  return stat and stat.type == "file"
+end
+
+-- Every runbook below a folder, as names: "postgres/health".
+local function collect(folder, prefix, found, seen)
+  for _, entry in ipairs(file.list(folder) or {}) do
+    local path = folder .. "/" .. entry.name
+    if entry.type == "directory" then
+      collect(path, prefix .. entry.name .. "/", found, seen)
+    elseif entry.name:match("%.lua$") then
+      local name = prefix .. entry.name:sub(1, -5)
+      if not seen[name] then
+        seen[name] = true
+        found[#found + 1] = { name = name, path = path }
+      end
+    end
+  end
+end
+
+--- All runbooks that can be found: list of {name, path}, sorted by name; a nearer folder hides a farther one.
+function M.list(folders)
+  local found, seen = {}, {}
+  for _, folder in ipairs(folders) do collect(folder, "", found, seen) end
+  table.sort(found, function (a, b) return a.name < b.name end)
+  return found
+end
+
+--- The file of a runbook's name (or path).
+function M.find(name, folders)
+  if name:match("%.lua$") and exists(name) then return name end
+  for _, folder in ipairs(folders) do
+    local path = folder .. "/" .. name .. ".lua"
+    if not name:find("%.%.") and exists(path) then return path end
+  end
+  local names = {}
+  for _, entry in ipairs(M.list(folders)) do names[#names + 1] = entry.name end
+  local near = text.nearest(name, names)
+  raise("usage", ("there is no runbook \"%s\""):format(name), near and ("Did you mean %s?"):format(near) or "neap list shows what there is.")
+end
+
+local function read(path)
+  local source, err = file.read(path, { limit = MODULE_BYTES })
+  if not source then error(err, 0) end
+  return source
+end
+
+-- A module beside the runbook, or one of ours. Text only; the path stays inside the runbook's folder.
+local function module_loader(model, folder, environment)
+  local loaded = {}
+  return function (name)
+    if loaded[name] ~= nil then return loaded[name] end
+    local std = type(name) == "string" and name:match("^std%.([%a_]+)$")
+    if std then
+      local ok, module = pcall(require, "ops." .. std)
+      if not ok then raise("invalid", ("there is no module \"%s\""):format(name)) end
+      loaded[name] = module
+      return module
+    end
+    if type(name) ~= "string" or not name:match("^[%w_][%w_.-]*$") or name:find("..", 1, true) then
+      raise("invalid", ("require \"%s\": not a module's name"):format(tostring(name)), "Use std.NAME, or a file beside the runbook without its .lua.")
+    end
+    local path = folder .. "/" .. name:gsub("%.", "/") .. ".lua"
+    if not exists(path) then raise("invalid", ("require \"%s\": there is no %s"):format(name, path)) end
+    local source = read(path)
+    model.modules[#model.modules + 1] = { name = name, hash = text_native.sha256(source), text = source }
+    local chunk, err = sandbox.compile(source, path, environment)
+    if not chunk then error(err, 0) end
+    local module = chunk(name)
+    loaded[name] = module == nil and true or module
+    return loaded[name]
+  end
+end
+
+local function declare_phase(chunk)
+  local phase, mark = task.phase("declare"), task.deadline(DECLARE_MS)
+  local ok, err = pcall(chunk)
+  task.restore(mark)
+  task.phase(phase)
+  if not ok then
+    err = raise.of(err, "invalid")
+    if err.code == "timeout" then err = raise.new("invalid", "declaring took longer than half a second", "Put the work into a clause.") end
+    if err.code == "check" or err.code == "bug" or err.code == "usage" then err.code = "invalid" end
+    error(err, 0)
+  end
+end
+
+--- Load a runbook.
+---@param path string
+---@param options table {results=fn(step), run_id=, name=, folders=, depth=}
+---@return table model
+function M.load(path, options)
+  options = options or {}
+  if (options.depth or 0) > 8 then raise("invalid", ("runbooks run one another more than 8 deep at %s"):format(path)) end
+  local source = options.source or read(path)
+  local words, model = declare.words(options.results or function () raise("usage", "results exist in clauses only") end)
+  for _, word in ipairs { "check", "wait_until", "note", "try" } do words[word] = guard_words[word] end
+  words.scratch = declare.scratch(options.run_id)
+  local loader
+  words.require = function (name) return loader(name) end
+  local environment = sandbox.environment(words, "runbook")
+  model.file, model.source, model.modules = path, source, {}
+  model.hash, model.name = text_native.sha256(source), options.name or path:match("([^/]+)%.lua$") or path
+  loader = module_loader(model, path:match("^(.*)/[^/]*$") or ".", environment)
+  local chunk, err = sandbox.compile(source, path, environment)
+  if not chunk then error(err, 0) end
+  declare_phase(chunk)
+  declare.finish(model, path)
+  for _, step in ipairs(model.order) do
+    if step.kind == "run" then
+      local name = type(step.clauses.run) == "table" and step.clauses.run[1] or step.clauses.run
+      step.child = M.load(M.find(name, options.folders or {}), {
+        results = options.results, run_id = options.run_id, folders = options.folders, depth = (options.depth or 0) + 1, name = name })
+    end
+  end
+  return model
+end
+
+--- What `list` and `help` show, without binding anything.
+function M.inspect(path, options)
+  local model = M.load(path, options)
+  local params = require("engine.params")
+  local steps, destroys = {}, {}
+  for _, step in ipairs(model.order) do
+    steps[#steps + 1] = { number = step.number, title = step.title, kind = step.kind, destroys = step.clauses.destroys }
+    if step.clauses.destroys then destroys[#destroys + 1] = step.clauses.destroys end
+  end
+  local targets = {}
+  for _, slot in ipairs(model.roles or {}) do targets[#targets + 1] = { role = slot.role, kind = slot.kind } end
+  return { name = model.name, title = model.title, why = model.why, params = params.describe(model.params), steps = steps,
+    destroys = destroys, targets = targets, retired = model.retired, file = path }
+end
+
+return M

@@ -1,0 +1,212 @@
+--- Parameters: declared as data, given as flags, checked before anything else, the same for the whole run.
+--
+-- While the runbook declares, reading one raises: a value that is read at load time would be frozen into the
+-- text of a step. In clauses `p.name` is the value; in texts it is `{name}`.
+
+local M = {}
+
+local bytes = require("core.bytes")
+local duration = require("core.duration")
+local raise = require("core.raise")
+local text = require("core.text")
+
+local FIELDS = { kind = true, default = true, choices = true, pattern = true, min = true, max = true, optional = true, example = true }
+
+local function number_in_range(spec, value)
+  if spec.min and value < spec.min then return nil, ("must be at least %s"):format(spec.min) end
+  if spec.max and value > spec.max then return nil, ("must be at most %s"):format(spec.max) end
+  return value
+end
+
+--- Each kind: what it is called in help, and how its text is read. A reader returns the value, or nil and why not.
+M.KINDS = {
+  text = { help = "text", read = function (_, s) return s end },
+  name = {
+    help = "a name: no slash, no control character, not empty, at most 63 bytes",
+    read = function (_, s)
+      if s == "" or #s > 63 or s:find("[%c/]") or s:sub(1, 1) == "-" then
+        return nil, "must be a name: 1 to 63 bytes, no slash, no control character, no leading dash"
+      end
+      return s
+    end,
+  },
+  path = {
+    help = "a file's path",
+    read = function (_, s)
+      if s == "" or s:find("%z") then return nil, "must be a path" end
+      return s
+    end,
+  },
+  integer = {
+    help = "a whole number",
+    read = function (spec, s)
+      local n = math.tointeger(tonumber(s))
+      if not n then return nil, "must be a whole number" end
+      return number_in_range(spec, n)
+    end,
+  },
+  number = {
+    help = "a number",
+    read = function (spec, s)
+      local n = tonumber(s)
+      if not n then return nil, "must be a number" end
+      return number_in_range(spec, n)
+    end,
+  },
+  boolean = {
+    help = "yes or no",
+    read = function (_, s)
+      local value = ({ ["true"] = true, yes = true, on = true, ["false"] = false, no = false, off = false })[s]
+      if value == nil then return nil, "must be yes or no" end
+      return value
+    end,
+  },
+  duration = {
+    help = "a duration: 30s, 5m",
+    read = function (_, s)
+      local ok = pcall(duration.parse, s)
+      if not ok then return nil, "must be a duration with its unit: 30s, 5m" end
+      return s
+    end,
+  },
+  bytes = {
+    help = "a size: 512MiB",
+    read = function (_, s)
+      local ok, n = pcall(bytes.parse, s)
+      if not ok then return nil, "must be a size with its unit: 512MiB" end
+      return n
+    end,
+  },
+  choice = {
+    help = "one of its choices",
+    read = function (spec, s)
+      for _, choice in ipairs(spec.choices) do
+        if choice == s then return s end
+      end
+      return nil, ("must be one of %s"):format(table.concat(spec.choices, ", "))
+    end,
+  },
+  list = {
+    help = "several texts, separated by commas",
+    read = function (_, s)
+      local list = {}
+      for item in (s .. ","):gmatch("([^,]*),") do
+        if item ~= "" then list[#list + 1] = item end
+      end
+      return list
+    end,
+  },
+}
+
+local function sorted(t)
+  local names = {}
+  for name in pairs(t) do names[#names + 1] = name end
+  table.sort(names)
+  return names
+end
+
+local function suggest(name, names)
+  local near = text.nearest(tostring(name), names)
+  return near and ("Did you mean %s?"):format(near) or ("It can be one of: %s."):format(table.concat(names, ", "))
+end
+
+local function check_spec(name, spec, where)
+  local function no(message, hint) raise("invalid", ("param \"%s\" %s"):format(name, message), hint, { where = where }) end
+  if not tostring(name):match("^[%a_][%w_]*$") then no("is not a name", "Use letters, digits and underscores.") end
+  if type(spec) ~= "table" or type(spec[1]) ~= "string" then no("needs a description", "Write name = { \"what it is\", kind = \"name\" }.") end
+  for field in pairs(spec) do
+    if field ~= 1 and not FIELDS[field] then no(("has no field \"%s\""):format(tostring(field)), suggest(field, sorted(FIELDS))) end
+  end
+  spec.kind = spec.kind or (spec.choices and "choice") or "text"
+  if not M.KINDS[spec.kind] then no(("has an unknown kind \"%s\""):format(tostring(spec.kind)), suggest(spec.kind, sorted(M.KINDS))) end
+  if spec.kind == "choice" and type(spec.choices) ~= "table" then no("has no choices") end
+end
+
+--- An empty set of parameters; `values` is filled before the first clause runs.
+function M.new()
+  return { specs = {}, names = {}, values = nil }
+end
+
+--- The word `params`: returns what the runbook calls `p`.
+---@param set table
+---@param specs table<string, table>
+---@param where string|nil file:line
+function M.declare(set, specs, where)
+  if next(set.specs) then raise("invalid", "params is declared twice", nil, { where = where }) end
+  if type(specs) ~= "table" then raise("invalid", "params needs a table", nil, { where = where }) end
+  for _, name in ipairs(sorted(specs)) do
+    check_spec(name, specs[name], where)
+    set.specs[name] = specs[name]
+    set.names[#set.names + 1] = name
+  end
+  return setmetatable({}, {
+    __index = function (_, name)
+      if not set.specs[name] then
+        raise("invalid", ("there is no param \"%s\""):format(tostring(name)), suggest(name, set.names))
+      end
+      if not set.values then
+        raise("invalid", ("param \"%s\" has no value while the runbook is being declared"):format(name),
+          "Use it in a clause, or {" .. name .. "} in a text.")
+      end
+      return set.values[name]
+    end,
+    __newindex = function () raise("usage", "parameters cannot be changed during a run") end,
+    __metatable = false,
+  })
+end
+
+--- Check what was given as flags against the specs.
+---@param set table
+---@param given table<string, string>
+---@return table values without the defaults that are functions
+function M.read(set, given)
+  local values = {}
+  for _, name in ipairs(sorted(given)) do
+    local spec = set.specs[name]
+    if not spec then raise("usage", ("the runbook has no parameter --%s"):format(name), suggest(name, set.names)) end
+    local value, why = M.KINDS[spec.kind].read(spec, given[name])
+    if value == nil then raise("usage", ("--%s \"%s\": it %s"):format(name, given[name], why), spec[1]) end
+    if spec.pattern and not tostring(value):match(spec.pattern) then
+      raise("usage", ("--%s \"%s\" does not match %s"):format(name, given[name], spec.pattern), spec[1])
+    end
+    values[name] = value
+  end
+  return values
+end
+
+--- Fill in defaults. `call` runs a function default under the read guard.
+---@param set table
+---@param values table
+---@param call fun(name: string, f: function): any
+function M.complete(set, values, call)
+  local missing = {}
+  set.values = values
+  for _, name in ipairs(set.names) do
+    local spec = set.specs[name]
+    if values[name] == nil and spec.default ~= nil then
+      local default = spec.default
+      if type(default) == "function" then default = call(name, default) end
+      values[name] = default
+    end
+    if values[name] == nil and not spec.optional then missing[#missing + 1] = "--" .. name end
+  end
+  if #missing > 0 then
+    raise("usage", ("missing: %s"):format(table.concat(missing, ", ")), "neap run NAME --help lists the runbook's parameters.")
+  end
+  return values
+end
+
+--- What help shows: a list of {name, help, kind, default, optional, choices}.
+function M.describe(set)
+  local list = {}
+  for _, name in ipairs(set.names) do
+    local spec = set.specs[name]
+    list[#list + 1] = {
+      name = name, help = spec[1], kind = spec.kind, choices = spec.choices, optional = spec.optional, example = spec.example,
+      default = type(spec.default) == "function" and "worked out when the run begins" or spec.default,
+    }
+  end
+  return list
+end
+
+return M

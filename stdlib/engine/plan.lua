@@ -1,0 +1,269 @@
+--- The preview: every step in order, asked as far as the world that is there can answer.
+--
+-- Each `done` and each check is asked for real under the read guard; each `act` runs with its writes intercepted, and what
+-- it would write is listed with its exact text. What depends on a change that was not made is `unknown` and
+-- names the step that withholds it; no value is ever made up. A run begins with the same survey, so
+-- that every check has been asked before anything is written, and so that what a run does can be compared
+-- with what was predicted.
+
+local M = {}
+
+local clause = require("engine.clause")
+local guard = require("native.guard")
+local raise = require("core.raise")
+local session = require("engine.session")
+local words = require("engine.words")
+
+local Survey = {}
+Survey.__index = Survey
+
+function Survey:checked(c)
+  self.entry.lines[#self.entry.lines + 1] = { label = c.label, text = c.text, ok = c.ok, note = not c.ok and c.actual or nil, check = true }
+end
+
+function Survey:noted(n)
+  self.entry.lines[#self.entry.lines + 1] = { label = "note", text = n.text }
+end
+
+-- In a survey the result of a step that acts does not exist yet; that of one that is already so is nil unless it was recorded.
+function Survey:result_of(step)
+  local recorded = self.results[step]
+  if recorded ~= nil then return recorded end
+  return guard.value(step.id)
+end
+
+function Survey:line(line)
+  self.entry.lines[#self.entry.lines + 1] = line
+end
+
+function Survey:failed(err)
+  self.entry.failed = true
+  self.failures = self.failures + 1
+  if err.code ~= "check" or not self.entry.lines[#self.entry.lines] or self.entry.lines[#self.entry.lines].ok ~= false then
+    self:line { label = "enforced", text = err.message, ok = false, note = err.hint, error = err }
+  end
+  self.entry.error = self.entry.error or err
+end
+
+function Survey:withhold(err)
+  local entry = self.entry
+  entry.label, entry.sign = "unknown", "?"
+  entry.withheld = entry.withheld or self.numbers[err.message] or err.message
+end
+
+-- Ask one reading clause: true, false, or nil when it cannot be known.
+function Survey:ask(step, name, item)
+  local before = #self.entry.lines
+  local ok, result = clause.call(self, step, name, { item = item })
+  guard.reads()
+  if ok then return true, result end
+  if result.code == "withheld" then
+    while #self.entry.lines > before do table.remove(self.entry.lines) end
+    return nil, result
+  end
+  return false, result
+end
+
+function Survey:is_done(step, item)
+  if not step.clauses.done then return false end
+  local known, result = self:ask(step, "done", item)
+  if known == nil then return nil, result end
+  if known == false then
+    if result.code == "check" then return false end
+    self:failed(result)
+    return false
+  end
+  return result and true or false
+end
+
+function Survey:needs(step, item)
+  if not step.clauses.needs then return end
+  local known, result = self:ask(step, "needs", item)
+  if known == nil then
+    self:line { label = "unknown", text = "needs: depends on step " .. tostring(self.numbers[result.message] or result.message) }
+    self.unseen["needs of step " .. self.entry.number] = true
+  elseif known == false then
+    self:failed(result)
+  elseif result == false then
+    self:failed(raise.new("check", "needs does not hold", nil, { where = step.where }))
+  end
+end
+
+-- Every target of an act that could not be previewed to its end may have been changed.
+function Survey:withhold_everything(step)
+  for _, t in ipairs(self.targets) do guard.mark(session.root_of(t.id), step.id) end
+end
+
+function Survey:act(step, item)
+  guard.predictions()
+  local ok, result = clause.call(self, step, "act", { item = item })
+  guard.reads()
+  for _, p in ipairs(guard.predictions()) do
+    self:line { label = "predicted", text = p.text, target = p.target, effect = p.effect, primitive = p.primitive, plan = p.plan, subject = p.subject }
+    self.predicted = self.predicted + 1
+    if p.effect == "destroy" then self.entry.sign = "-" end
+  end
+  if ok then return end
+  if result.code == "withheld" then
+    self:line { label = "unknown", text = "what else it does depends on its own result or on an earlier step" }
+    self.entry.partly = true
+    self.unseen["part of step " .. self.entry.number .. ": it depends on step " .. tostring(self.numbers[result.message] or result.message)] = true
+    if self.numbers[result.message] ~= self.entry.number then self:withhold(result) end
+    self:withhold_everything(step)
+  else
+    self:failed(result)
+  end
+end
+
+-- One item of a change (or the whole of one without `each`): "already", "change" or "unknown".
+function Survey:item(step, item)
+  local done, err = self:is_done(step, item)
+  if done then return "already" end
+  self:needs(step, item)
+  self:act(step, item)
+  if done == nil then
+    self:line { label = "unknown", text = "whether it is already so depends on step " .. tostring(self.numbers[err.message] or err.message) }
+  end
+  return "change"
+end
+
+function Survey:items_of(step)
+  local each = step.clauses.each
+  if type(each) == "table" then return each end
+  local known, result = self:ask(step, "each")
+  if known then return result or {} end
+  if known == nil then self:withhold(result) else self:failed(result) end
+  return nil
+end
+
+function Survey:change(step)
+  local entry = self.entry
+  entry.label, entry.sign = "predicted", "+"
+  if not step.clauses.each then
+    if self:item(step, nil) == "already" then entry.label, entry.sign = "already", "=" end
+    return
+  end
+  local items = self:items_of(step)
+  if not items then
+    self:withhold_everything(step)
+    return
+  end
+  local open = 0
+  for _, item in ipairs(items) do
+    if self:item(step, item) ~= "already" then open = open + 1 end
+  end
+  entry.items = { open = open, all = #items }
+  if open == 0 then entry.label, entry.sign = "already", "=" end
+end
+
+function Survey:check_only(step)
+  local entry = self.entry
+  entry.label, entry.sign = "enforced", "check"
+  for _, name in ipairs { "needs", "verify" } do
+    if step.clauses[name] then
+      local known, result = self:ask(step, name)
+      if known == nil then
+        self:withhold(result)
+        self.unseen["the check in step " .. entry.number] = true
+      elseif known == false then
+        self:failed(result)
+      elseif result == false then
+        self:failed(raise.new("check", name .. " does not hold", nil, { where = step.where }))
+      end
+    end
+  end
+  if entry.label == "enforced" then
+    for _, line in ipairs(entry.lines) do
+      if line.label == "declared" then entry.label = "declared" end
+    end
+  end
+end
+
+function Survey:manual(step)
+  local entry = self.entry
+  entry.label, entry.sign, entry.manual = "predicted", "!", words.fill({ run = self }, step.clauses.manual)
+  local done = self:is_done(step)
+  if done then entry.label, entry.sign = "already", "=" end
+end
+
+--- The parameters a nested runbook gets: functions are asked, texts are filled.
+function M.child_params(run, step)
+  local given, spec = {}, step.clauses.run
+  if type(spec) == "string" then return given end
+  for name, value in pairs(spec) do
+    if name ~= 1 then
+      if type(value) == "function" then value = value() end
+      given[name] = words.fill({ run = run }, tostring(value))
+    end
+  end
+  return given
+end
+
+function Survey:nested(step)
+  local child = setmetatable({ params = session.read_params(self, step.child, M.child_params(self, step)) }, { __index = self, __newindex = self })
+  for _, inner in ipairs(step.child.order) do
+    child:step(inner, tostring(step.number) .. "." .. inner.number)
+  end
+end
+
+function Survey:step(step, number)
+  self.numbers[step.id] = number
+  if step.kind == "run" then return self:nested(step) end
+  local entry = { number = number, id = step.id, title = words.fill({ run = self }, step.title), lines = {},
+    destroys = step.clauses.destroys and words.fill({ run = self }, step.clauses.destroys), step = step }
+  self.entry = entry
+  self.steps[#self.steps + 1] = entry
+  if step.kind == "change" then self:change(step)
+  elseif step.kind == "manual" then self:manual(step)
+  else self:check_only(step) end
+  if entry.destroys and entry.label ~= "already" then entry.sign = "-" end
+end
+
+local function tally_of(steps)
+  local tally = { checks = 0, enforced = 0, declared = 0, predicted = 0, unknown = 0, already = 0, failed = 0 }
+  for _, entry in ipairs(steps) do
+    tally[entry.label] = tally[entry.label] + 1
+    if entry.failed then tally.failed = tally.failed + 1 end
+    for _, line in ipairs(entry.lines) do
+      if line.check then tally.checks = tally.checks + 1 end
+    end
+  end
+  return tally
+end
+
+--- Survey a session.
+---@param opened table engine.session
+---@param recorded table|nil results of steps that a resumed run has completed, by step
+---@return table plan see show/plan.lua
+function M.survey(opened, recorded)
+  guard.mode("plan")
+  guard.clear()
+  guard.reads()
+  guard.predictions()
+  local survey = setmetatable({ params = opened.params, targets = opened.targets, steps = {}, numbers = {}, results = recorded or {},
+    predicted = 0, failures = 0, unseen = {} }, Survey)
+  for _, step in ipairs(opened.model.order) do
+    if not (opened.completed and opened.completed[step.id]) then survey:step(step, step.number) end
+  end
+  guard.clear()
+  local unseen = {}
+  for sentence in pairs(survey.unseen) do unseen[#unseen + 1] = sentence end
+  table.sort(unseen)
+  local tally = tally_of(survey.steps)
+  local changes = 0
+  for _, entry in ipairs(survey.steps) do
+    if entry.label ~= "already" and entry.step.kind ~= "check" then changes = changes + 1 end
+  end
+  return { runbook = opened.model.name, title = opened.model.title, environment = opened.environment.name, params = session.shown_params(opened),
+    targets = opened.targets, steps = survey.steps, tally = tally, unseen = unseen,
+    exit = tally.failed > 0 and 1 or changes > 0 and 2 or 0 }
+end
+
+--- `neap plan`: survey and give the plan; nothing is journaled, nothing is locked.
+---@param ctx table the command's context
+---@return table plan
+function M.run(ctx)
+  return M.survey(session.open(ctx))
+end
+
+return M

@@ -1,0 +1,38 @@
+--- The one stream of events: what the journal stores is what the views show, and nothing else.
+--
+-- An event is shown after it is durable, never before: what was seen on the screen cannot be lost by kill -9.
+
+local M = {}
+
+local journal = require("native.journal")
+
+local Record = {}
+Record.__index = Record
+
+--- Append one event; returns its seq. It is durable after the next `sync` (or within milliseconds by itself).
+---@param kind string
+---@param step string step id, "" outside one
+---@param body table plain data
+function Record:event(kind, step, body)
+  return self.journal:append(kind, step, body)
+end
+
+--- Wait until everything appended so far is durable. Raises {journal} when it cannot be.
+function Record:sync()
+  local ok, err = self.journal:flush()
+  if not ok then error(err, 0) end
+end
+
+--- Start recording.
+---@param handle userdata an open native journal
+---@param listeners fun(event: table)[] views and watchers
+function M.new(handle, listeners)
+  journal.on_durable(function (records)
+    for _, event in ipairs(records) do
+      for _, listener in ipairs(listeners) do listener(event) end
+    end
+  end)
+  return setmetatable({ journal = handle }, Record)
+end
+
+return M

@@ -1,0 +1,341 @@
+--- A run: lock, record, survey, confirm, act step by step, unwind, seal.
+--
+--   open session → lock targets → journal → survey → confirm → steps … → unwind → end record → seal → release
+--
+-- Promises: nothing is written before every check that can be asked was asked and every confirmation given;
+-- no step begins whose intent is not durable; whatever a run owes when it ends keeps the targets (a hold) until it is
+-- resumed or settled. When the journal cannot be written the run stops where it is: undoing unrecorded would be
+-- worse than leaving the debt listed.
+
+local M = {}
+
+local ask = require("engine.ask")
+local guard = require("native.guard")
+local journal = require("native.journal")
+local plan = require("engine.plan")
+local raise = require("core.raise")
+local record = require("engine.record")
+local session = require("engine.session")
+local step_engine = require("engine.step")
+local system = require("native.system")
+local task = require("native.task")
+local unwind = require("engine.unwind")
+local value = require("native.value")
+
+local Run = {}
+Run.__index = Run
+M.Run = Run
+
+local SIGNAL_EXIT = { SIGINT = 130, SIGTERM = 143, SIGHUP = 129, SIGQUIT = 131 }
+
+-- ---- what the words and the steps call ----
+
+function Run:checked(c)
+  self.record:event("check", c.step.id, { text = c.text, ok = c.ok, actual = c.actual, label = c.label, clause = c.clause })
+end
+
+function Run:noted(n)
+  self.record:event("note", n.step.id, { text = n.text, item = step_engine.key_of(n.item) })
+end
+
+function Run:result_of(step)
+  if guard.mode() == "plan" and self.step_results[step.id] == nil then return guard.value(step.id) end
+  return self.step_results[step.id]
+end
+
+function Run.key_of(_, item) return step_engine.key_of(item) end
+
+function Run.plain(result)
+  return value.encode(result)
+end
+
+--- A nested runbook sees its own parameters and everything else of the run.
+function Run:scope(_, params)
+  return setmetatable({ params = params }, { __index = self, __newindex = self })
+end
+
+-- ---- targets: locks and holds ----
+
+local function guardians(t)
+  return t.object.guardians
+end
+
+--- Take every target for this run. Raises {busy} naming the holder.
+function Run:lock_targets()
+  for _, t in ipairs(self.targets) do
+    local g = guardians(t)
+    if g then
+      local ok, err = g.lock(t.object)
+      if not ok then
+        error(raise.new("busy", ("\"%s\" is in use: %s"):format(t.role, err.message), err.hint or "Wait for it, or look with neap watch."), 0)
+      end
+      local held = g.held(t.object)
+      if held and not held:find("run " .. self.run_id, 1, true) then
+        local holder = held:match("run (%S+)") or "?"
+        error(raise.new("busy", ("\"%s\" is kept by a run that still owes something: %s"):format(t.role, held),
+          ("Settle it with: neap resume %s"):format(holder)), 0)
+      end
+    end
+  end
+end
+
+--- Before the first act: from now on the targets are held, whatever happens to this process.
+function Run:before_first_act()
+  if self.holding then return end
+  self.holding = true
+  local since = system.iso(system.wall_ms())
+  for _, t in ipairs(self.targets) do
+    local g = guardians(t)
+    if g then g.hold(t.object, ("run %s of %s by %s on %s since %s"):format(self.run_id, self.model.name, system.user(), system.host(), since)) end
+  end
+end
+
+function Run:release_targets()
+  for _, t in ipairs(self.targets) do
+    local g = guardians(t)
+    if g and (self.holding or self.resumed) then g.release(t.object) end
+  end
+end
+
+-- ---- stopping ----
+
+-- First Ctrl-C: finish this step and stop. Second: cancel it. A lost terminal: finish this step and hold.
+function Run:listen()
+  system.signal(function (name, count)
+    local meaning = name == "SIGHUP" and "the terminal is gone: finishing this step, then holding"
+      or count == 1 and "finishing this step, then stopping; again cancels it" or "cancelling the step"
+    self.signal = self.signal or name
+    self.record:event("signal", "", { name = name, count = count, meaning = meaning })
+    if name == "SIGHUP" then self.hold_next = true
+    elseif count == 1 then self.stop_next = true
+    elseif self.worker then self.worker:cancel("cancelled by the operator") end
+  end)
+end
+
+function Run:check_stop()
+  if self.hold_next or (self.ctx.lost and self.ctx.lost()) then
+    self.signal = self.signal or "SIGHUP"
+    error(raise.new("cancelled", "the terminal was lost; the run holds", nil, { decision = "hold" }), 0)
+  end
+  if self.stop_next then error(raise.new("cancelled", "stopped by the operator", nil, { decision = "abort" }), 0) end
+end
+
+-- ---- steps ----
+
+local GOOD = { ok = true, already = true, skipped = true }
+
+function Run:skip(step, reason)
+  self.record:event("step", step.id, { state = "end", number = step.number, status = "skipped", reason = reason, ms = 0 })
+  self.status[step.id] = "skipped"
+end
+
+function Run:one(step)
+  if GOOD[self.status[step.id]] then return end
+  local attempt = (self.attempts[step.id] or 0) + 1
+  while true do
+    self:check_stop()
+    self.attempts[step.id] = attempt
+    local status, err = step_engine.run(self, step, attempt)
+    if GOOD[status] then return end
+    if err.decision then error(err, 0) end
+    local in_doubt = status == "unknown" or err.code == "journal"
+    local choice, reason = in_doubt and "hold" or "abort", nil
+    if status == "failed" and not in_doubt then choice, reason = ask.failed(self, step, err) end
+    if choice == "skip" then return self:skip(step, reason) end
+    if choice ~= "retry" then
+      err.decision = choice
+      err.failed_step = err.failed_step or step
+      error(err, 0)
+    end
+    attempt = attempt + 1
+  end
+end
+
+function Run:steps(model)
+  for _, step in ipairs(model.steps) do
+    if step.kind == "parallel" then
+      local next_member = 1
+      step_engine.side_by_side(math.min(step.limit, #step.members), function ()
+        while next_member <= #step.members do
+          local member = step.members[next_member]
+          next_member = next_member + 1
+          self:one(member)
+        end
+      end)
+    else
+      self:one(step)
+    end
+  end
+end
+
+-- The steps run in a task of their own, so that the second Ctrl-C has something to cancel.
+function Run:execute()
+  guard.mode("run")
+  self.worker = task.spawn(function () return pcall(self.steps, self, self.model) end)
+  local _, ok, err = self.worker:join()
+  self.worker = nil
+  return ok, err
+end
+
+-- ---- the end ----
+
+local function debts_text(stack, with_undo)
+  local list = {}
+  for _, debt in ipairs(stack:debts(with_undo)) do
+    list[#list + 1] = ("%s of step %s"):format(debt.clause, debt.step.number)
+  end
+  return list
+end
+
+function Run:finish(status, exit, err)
+  local debts = debts_text(self.stack, false)
+  local open = status ~= "ok" and status ~= "undone"
+  local body = { status = status, exit = exit, owes = #debts > 0 and debts or nil, next = open and { "neap resume " .. self.run_id } or nil }
+  if err then
+    body.code, body.message, body.hint, body.where, body.sqlstate = err.code, err.message, err.hint, err.where, err.sqlstate
+    body.failed = err.failed_step and err.failed_step.id or nil
+    body.number, body.title = err.failed_step and err.failed_step.number, err.failed_step and err.failed_step.title
+  end
+  local keeps = status == "held" or status == "unknown" or #debts > 0
+  if not keeps then
+    local released, why = pcall(self.release_targets, self)
+    if not released then body.notice = "the hold on a target could not be taken back: " .. tostring(why) end
+  end
+  self.record:event("end", "", body)
+  pcall(self.record.sync, self.record)
+  local sealed, why = self.journal:seal(status)
+  if not sealed then return value.exit_code("journal"), why end
+  return exit
+end
+
+-- What a failed, stopped or lost run does with what it owes.
+function Run:settle(err)
+  local decision = err.decision or "abort"
+  if err.code == "journal" then return "held", value.exit_code("journal") end
+  if err.code == "unknown" then return "unknown", value.exit_code("unknown") end
+  local exit = err.code == "cancelled" and (SIGNAL_EXIT[self.signal] or 130) or value.exit_code(err.code)
+  if decision == "hold" then return "held", exit end
+  self.stack:unwind(self, decision == "undo")
+  return err.code == "cancelled" and "cancelled" or "failed", exit
+end
+
+function Run:conclude(ok, err)
+  if ok then
+    local paid, why = self.stack:unwind(self, false)
+    if paid then return self:finish("ok", 0) end
+    return self:finish("failed", value.exit_code(why.code), why)
+  end
+  err = type(err) == "table" and err or raise.of(err)
+  local settled, status, exit = pcall(self.settle, self, err)
+  if not settled then status, exit, err = "held", value.exit_code("journal"), raise.of(status) end
+  return self:finish(status, exit, err)
+end
+
+-- ---- beginning ----
+
+local function targets_body(targets)
+  local list = {}
+  for i, t in ipairs(targets) do list[i] = { role = t.role, kind = t.kind, id = t.id, lines = t.lines } end
+  return list
+end
+
+local function steps_body(model)
+  local list = {}
+  for i, step in ipairs(model.order) do
+    list[i] = { id = step.id, number = step.number, title = step.title, effect = step.kind, destroys = step.clauses.destroys }
+  end
+  return list
+end
+
+local function plan_body(surveyed)
+  local list = {}
+  for i, entry in ipairs(surveyed.steps) do list[i] = { number = entry.number, id = entry.id, label = entry.label } end
+  return { steps = list, tally = surveyed.tally }
+end
+
+--- A Run around an open session.
+function M.new(opened, ctx)
+  local run = setmetatable({ ctx = ctx, stack = unwind.new(), status = {}, attempts = {}, items = {}, item_status = {}, answers = {},
+    step_results = {} }, Run)
+  for key, field in pairs(opened) do
+    if run[key] == nil then run[key] = field end
+  end
+  run.checked, run.noted = nil, nil
+  return run
+end
+
+--- Listen to the journal: the view, and whoever watches from another terminal.
+function M.listeners(run)
+  local listeners = { function (event) run.ctx.view:event(event) end }
+  if run.ctx.watch then
+    run.watcher = run.ctx.watch(run)
+    if run.watcher then listeners[2] = function (event) run.watcher:event(event) end end
+  end
+  return listeners
+end
+
+function M.begin(run)
+  local model = run.model
+  local handle, err = journal.create(run.ctx.state, run.run_id)
+  if not handle then error(err, 0) end
+  run.journal = handle
+  run.record = record.new(handle, M.listeners(run))
+  local body = { run = run.run_id, runbook = model.name, title = model.title, why = model.why, file = model.file, environment = run.environment.name,
+    inventory = session.inventory_path(run.ctx.inventory), user = system.user(), uid = system.uid(), host = system.host(), pid = system.pid(), started = system.started(system.pid()),
+    version = system.version(), params = session.shown_params(run), modules = model.modules, text = model.source, hash = model.hash,
+    targets = targets_body(run.targets), steps = steps_body(model) }
+  run.record:event("run", "", body)
+  run.record:sync()
+  local targets = {}
+  for i, t in ipairs(run.targets) do targets[i] = t.id end
+  local ok, why = journal.index.put(run.ctx.state, { run = run.run_id, runbook = model.name, environment = run.environment.name, user = system.user(), host = system.host(),
+    status = "running", targets = value.encode(targets), started_ms = system.wall_ms() })
+  if not ok then error(why, 0) end
+end
+
+-- A check that fails in the survey fails the run before anything is written.
+local function refuse_failed(run, surveyed)
+  for _, entry in ipairs(surveyed.steps) do
+    if entry.failed then
+      local err = entry.error
+      run.record:event("step", entry.id, { state = "begin", number = entry.number, title = entry.title, attempt = 1 })
+      run.record:event("step", entry.id, { state = "end", number = entry.number, status = "failed", ms = 0, attempt = 1,
+        error = { code = err.code, message = err.message, hint = err.hint, where = err.where } })
+      err.failed_step, err.decision = entry.step, "abort"
+      error(err, 0)
+    end
+  end
+end
+
+function M.prepare(run)
+  local surveyed = plan.survey(run, run.step_results)
+  run.record:event("plan", "", plan_body(surveyed))
+  refuse_failed(run, surveyed)
+  ask.confirm(run, surveyed)
+end
+
+--- Everything after the beginning, for run and resume alike.
+function M.drive(run)
+  run:listen()
+  local ok, err = pcall(M.prepare, run)
+  if ok then ok, err = run:execute() end
+  local exit, why = run:conclude(ok, err)
+  system.signal(nil)
+  if run.watcher then run.watcher:close() end
+  run.journal:close()
+  if why then error(why, 0) end
+  return exit
+end
+
+--- `neap run`.
+---@param ctx table the command's context
+---@return integer exit code
+function M.run(ctx)
+  local run_id = system.random_id()
+  local run = M.new(session.open(ctx, { run_id = run_id }), ctx)
+  run:lock_targets()
+  M.begin(run)
+  return M.drive(run)
+end
+
+return M

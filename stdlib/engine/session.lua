@@ -1,0 +1,158 @@
+--- What plan, run, resume and check have in common: a runbook loaded, its environment chosen, its roles bound, its
+-- parameters read, its targets identified.
+
+local M = {}
+
+local context = require("engine.context")
+local file = require("native.file")
+local guard = require("native.guard")
+local inventory = require("engine.inventory")
+local load = require("engine.load")
+local params = require("engine.params")
+local raise = require("core.raise")
+local sandbox = require("engine.sandbox")
+local system = require("native.system")
+local target = require("engine.target")
+local task = require("native.task")
+
+local MEMORY, RUN_MS = 256 * 1024 * 1024, 10000
+
+--- Where the inventory is: given, or the first that exists.
+function M.inventory_path(given)
+  if given then return given end
+  local home = system.env("HOME")
+  local config = system.env("XDG_CONFIG_HOME") or (home and home .. "/.config")
+  local places = { system.env("NEAP_INVENTORY"), "inventory.lua", config and config .. "/neap/inventory.lua", "/etc/neap/inventory.lua" }
+  for i = 1, 4 do
+    if places[i] and file.stat(places[i]) then return places[i] end
+  end
+  return nil
+end
+
+local function read_inventory(ctx)
+  local path = M.inventory_path(ctx.inventory)
+  if not path then
+    raise("config", "there is no inventory", "Write inventory.lua here, or name one with --inventory or NEAP_INVENTORY.")
+  end
+  local source, err = file.read(path, { limit = 1024 * 1024 })
+  if not source then error(raise.new("config", err.message, err.hint), 0) end
+  return inventory.read(source, path, ctx.clients)
+end
+
+local function apply_policy(settings)
+  for _, rule in ipairs(settings.never or {}) do
+    local ok, err = guard.never(rule[1] or rule, type(rule) == "table" and rule[2] or "")
+    if not ok then error(err, 0) end
+  end
+  for _, host in ipairs(settings.hosts or {}) do guard.allow_host(host) end
+end
+
+local function roles_of(model, into)
+  into = into or {}
+  for _, slot in ipairs(model.roles or {}) do into[#into + 1] = slot.role end
+  for _, step in ipairs(model.order) do
+    if step.child then roles_of(step.child, into) end
+  end
+  return into
+end
+
+local function bind_all(session, model)
+  target.bind(model, session.environment, session.ctx.clients, {
+    application = ("neap:%s:%s"):format(session.model.name, session.run_id),
+    environment = session.environment.name,
+    max_rows = function ()
+      local c = context.current()
+      return c and c.step.clauses.max_rows or session.environment.settings.max_rows
+    end,
+  })
+  for _, step in ipairs(model.order) do
+    if step.child then bind_all(session, step.child) end
+  end
+end
+
+--- Values for a model's parameters, with defaults worked out under the read guard.
+function M.read_params(session, model, given)
+  local values = params.read(model.params, given)
+  return params.complete(model.params, values, function (name, default)
+    local phase = task.phase("read")
+    local ok, value = context.with({ run = session, step = { where = model.file, clauses = {} }, clause = "default" }, default)
+    task.phase(phase)
+    if not ok then
+      local err = raise.of(value, "check")
+      error(raise.new(err.code, ("the default of --%s: %s"):format(name, err.message), err.hint), 0)
+    end
+    return value
+  end)
+end
+
+--- Who each target is, now. Waits.
+function M.identify(session)
+  local targets = {}
+  for _, bound in ipairs(target.bound(session.model)) do
+    local card = bound.object.methods.card(bound.object)
+    local pin = session.environment.targets[bound.role].spec.pin
+    if pin and pin ~= card.id then
+      raise("refused", ("\"%s\" is %s, the inventory pins %s"):format(bound.role, card.id, pin),
+        "Somebody moved the target, or the tunnel leads elsewhere; look before you change the pin.")
+    end
+    targets[#targets + 1] = { role = bound.role, kind = bound.kind, id = card.id, lines = card.lines, object = bound.object }
+  end
+  return targets
+end
+
+--- Open a session.
+---@param ctx table the command's context
+---@param options table {run_id=, source=, path=, values=}
+function M.open(ctx, options)
+  options = options or {}
+  sandbox.freeze_strings()
+  task.limit { memory = MEMORY, run_ms = RUN_MS }
+  local session = { ctx = ctx, run_id = options.run_id or "plan", results = {} }
+  local folders = load.folders(ctx.share)
+  session.model = load.load(options.path or load.find(ctx.runbook, folders), {
+    run_id = session.run_id, folders = folders, source = options.source,
+    name = ctx.runbook and ctx.runbook:gsub("%.lua$", ""):gsub("^.*runbooks/", "") or nil,
+    results = function (step) return M.result_of(step) end,
+  })
+  if session.model.retired then
+    raise("refused", ("\"%s\" is retired: %s"):format(session.model.name, tostring(session.model.retired)), "It is kept to be read.")
+  end
+  session.environment = inventory.choose(read_inventory(ctx), ctx.environment)
+  apply_policy(session.environment.settings)
+  inventory.resolve_secrets(session.environment, roles_of(session.model), ctx.secrets)
+  bind_all(session, session.model)
+  function session:checked() end
+  function session:noted() end
+  session.params = options.values and M.restore_params(session.model, options.values) or M.read_params(session, session.model, ctx.arguments or {})
+  session.targets = M.identify(session)
+  return session
+end
+
+--- Put recorded values back (resume): they were checked when the run began.
+function M.restore_params(model, values)
+  model.params.values = values
+  return values
+end
+
+--- The result of a step, for `handle:result()` in a later clause.
+function M.result_of(step)
+  local c = context.current()
+  if not c then raise("usage", "a step's result can be read in clauses only") end
+  return c.run:result_of(step)
+end
+
+--- The parameters as they may be shown: no secrets, plain data.
+function M.shown_params(session)
+  local shown = {}
+  for name, value in pairs(session.params) do
+    shown[name] = type(value) == "userdata" and tostring(value) or value
+  end
+  return shown
+end
+
+--- Where a target's subjects begin: for PostgreSQL the whole cluster.
+function M.root_of(id)
+  return id:match("^(pg:[^/]+)") or id
+end
+
+return M

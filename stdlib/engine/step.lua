@@ -1,0 +1,240 @@
+--- One step: done? → needs → intent → act → proof, with retry, items and nesting. See run.lua for what surrounds it.
+--
+-- Outcomes are "ok", "already", "skipped", "failed", "cancelled", "unknown". A step whose intent is recorded
+-- and whose outcome is not is in doubt; resume.lua settles it.
+
+local M = {}
+
+local ask = require("engine.ask")
+local clause = require("engine.clause")
+local duration = require("core.duration")
+local plan = require("engine.plan")
+local raise = require("core.raise")
+local session = require("engine.session")
+local task = require("native.task")
+local words = require("engine.words")
+
+local PROOF_MS, POLL_MS = 30000, 200
+
+--- The key that names an item in the journal: a string, or the table's key or first field.
+function M.key_of(item)
+  if item == nil then return nil end
+  if type(item) == "table" then return tostring(item.key or item.name or item[1]) end
+  return tostring(item)
+end
+
+local function error_body(err)
+  return { code = err.code, message = err.message, hint = err.hint, sqlstate = err.sqlstate, status = err.status, where = err.where }
+end
+
+local function holds(run, step, name, options)
+  local ok, result = clause.call(run, step, name, options)
+  if not ok then error(result, 0) end
+  return result
+end
+
+local function check_needs(run, step, options)
+  if step.clauses.needs and holds(run, step, "needs", options) == false then
+    raise("check", "needs does not hold", nil, { where = step.where })
+  end
+end
+
+-- `done` asked again after the act, until it holds or the time is over.
+local function prove_done(run, step, options, ends_ms)
+  while true do
+    if holds(run, step, "done", options) then return end
+    local left = ends_ms - task.now_ms()
+    if left <= 0 then raise("check", "it acted, and done still says no", nil, { where = step.where }) end
+    task.sleep(math.min(POLL_MS, left))
+  end
+end
+
+local function prove(run, step, options, ends_ms)
+  if step.clauses.verify and holds(run, step, "verify", options) == false then
+    raise("check", "verify does not hold", nil, { where = step.where })
+  end
+  if step.clauses.done then prove_done(run, step, options, ends_ms) end
+end
+
+-- The intent is durable before the act begins, and from then on undo and after are owed.
+local function intend(run, step, item, attempt)
+  run:before_first_act()
+  run.record:event("step", step.id, { state = "intent", number = step.number, attempt = attempt, item = M.key_of(item) })
+  run.stack:owe(step, item, step.id .. "\0" .. (M.key_of(item) or ""))
+  run.record:sync()
+end
+
+local function act_once(run, step, item, attempt)
+  local begun = task.now_ms()
+  local options = { item = item, attempt = attempt, within = step.within }
+  intend(run, step, item, attempt)
+  local result = holds(run, step, "act", options)
+  local ends = step.within and begun + step.within or task.now_ms() + PROOF_MS
+  prove(run, step, { item = item, attempt = attempt, within = math.max(ends - task.now_ms(), 1) }, ends)
+  return result
+end
+
+local FATAL = { cancelled = true, journal = true, refused = true, unknown = true, invalid = true, bug = true }
+
+local function retries_of(step)
+  local retry = step.clauses.retry
+  if not retry then return 1, 0 end
+  if type(retry) == "number" then return retry + 1, 1000 end
+  return (retry.times or 1) + 1, duration.parse(retry.every or "1s")
+end
+
+--- Act and prove one item (or the whole step): "already" or "ok" and the result. Raises.
+local function change(run, step, item)
+  local options = { item = item }
+  local times, pause = retries_of(step)
+  for attempt = 1, times do
+    if step.clauses.done and holds(run, step, "done", options) then return attempt == 1 and "already" or "ok" end
+    check_needs(run, step, options)
+    local ok, result = pcall(act_once, run, step, item, attempt)
+    if ok then return "ok", result end
+    result = clause.error_of(result, step)
+    if FATAL[result.code] or attempt == times then error(result, 0) end
+    run.record:event("notice", step.id, { severity = "warning", text = ("attempt %d of %d failed: %s"):format(attempt, times, result.message), from = "neap" })
+    task.sleep(pause)
+  end
+end
+
+-- The list of items is journaled when first evaluated; a resumed run goes on with the same list.
+local function items_of(run, step)
+  local known = run.items[step.id]
+  if known then return known end
+  local each = step.clauses.each
+  local items = type(each) == "table" and each or holds(run, step, "each") or {}
+  local seen = {}
+  for _, item in ipairs(items) do
+    local key = M.key_of(item)
+    if seen[key] then raise("invalid", ("each gives the item \"%s\" twice"):format(key), nil, { where = step.where }) end
+    seen[key] = true
+  end
+  run.items[step.id] = items
+  run.record:event("each", step.id, { items = items })
+  return items
+end
+
+local function one_item(run, step, item)
+  local key = M.key_of(item)
+  local status = run.item_status[step.id] and run.item_status[step.id][key]
+  if status then return status end
+  local begun = task.now_ms()
+  status = change(run, step, item)
+  run.record:event("item", step.id, { item = key, status = status, ms = task.now_ms() - begun })
+  return status
+end
+
+-- Items side by side, at most `limit` at a time; the first failure stops new ones from starting.
+local function all_items(run, step)
+  local items, acted = items_of(run, step), 0
+  local next_item, failure = 1, nil
+  local function worker()
+    while next_item <= #items and not failure do
+      local item = items[next_item]
+      next_item = next_item + 1
+      local ok, status = pcall(one_item, run, step, item)
+      if not ok then failure = failure or clause.error_of(status, step)
+      elseif status ~= "already" then acted = acted + 1 end
+    end
+  end
+  local limit = math.min(step.clauses.limit or 1, math.max(#items, 1))
+  if limit == 1 then
+    worker()
+  else
+    M.side_by_side(limit, worker)
+  end
+  if failure then error(failure, 0) end
+  run:noted { step = step, text = acted == 0 and ("%d items, all already so"):format(#items) or ("%d of %d items changed"):format(acted, #items) }
+  return acted == 0 and "already" or "ok"
+end
+
+-- Why a joined task failed, nil when it did not. `joined` is false when we were cancelled while waiting for it.
+local function failure_of(joined, ended, fine, err)
+  if not joined then return ended end
+  if not ended then return fine end
+  if not fine then return err end
+  return nil
+end
+
+--- Run `count` tasks of the same worker and wait for all of them; raises the first failure.
+function M.side_by_side(count, worker)
+  local tasks, failure = {}, nil
+  for i = 1, count do tasks[i] = task.spawn(function () return pcall(worker, i) end) end
+  for _, t in ipairs(tasks) do
+    local err = failure_of(pcall(t.join, t))
+    if err and not t:done() then
+      for _, other in ipairs(tasks) do other:cancel("the group was stopped") end
+      pcall(t.join, t)
+    end
+    failure = failure or err
+  end
+  if failure then error(failure, 0) end
+end
+
+local function manual(run, step)
+  if step.clauses.done and holds(run, step, "done") then return "already" end
+  check_needs(run, step)
+  local did = ask.manual(run, step, words.fill({ run = run }, step.clauses.manual))
+  if did then prove(run, step, {}, task.now_ms() + (step.within or PROOF_MS)) end
+  return did and "ok" or "skipped"
+end
+
+local function check_only(run, step)
+  for _, name in ipairs { "needs", "verify" } do
+    if step.clauses[name] and holds(run, step, name) == false then raise("check", name .. " does not hold", nil, { where = step.where }) end
+  end
+  return "ok"
+end
+
+local function nested(run, step)
+  local child = run:scope(step, session.read_params(run, step.child, plan.child_params(run, step)))
+  child:steps(step.child)
+  return "ok"
+end
+
+local KINDS = {
+  check = check_only, manual = manual, run = nested,
+  change = function (run, step)
+    if step.clauses.each then return all_items(run, step) end
+    return change(run, step, nil)
+  end,
+}
+
+-- The result goes into the journal, so it must be plain data.
+local function keep_result(run, step, result)
+  if result == nil then return nil end
+  local plain, why = run.plain(result)
+  if plain == nil then
+    raise("invalid", ("act returned something that cannot be journaled: %s"):format(why.message), "Return numbers, texts and tables of them.", { where = step.where })
+  end
+  run.step_results[step.id] = result
+  return result
+end
+
+local function finish(run, step, begun, attempt, body)
+  body.state, body.number, body.ms, body.attempt = "end", step.number, task.now_ms() - begun, attempt
+  run.record:event("step", step.id, body)
+  run.status[step.id] = body.status
+end
+
+--- Run one step to an outcome. Returns the status; for "failed", "cancelled" and "unknown" also the error.
+function M.run(run, step, attempt)
+  local begun = task.now_ms()
+  run.record:event("step", step.id, { state = "begin", number = step.number, title = words.fill({ run = run }, step.title), attempt = attempt })
+  local ok, status, result = pcall(function ()
+    local status, result = KINDS[step.kind](run, step)
+    return status, keep_result(run, step, result)
+  end)
+  if ok then
+    finish(run, step, begun, attempt, { status = status, result = result })
+    return status
+  end
+  local err = clause.error_of(status, step)
+  local ended = err.code == "cancelled" and "cancelled" or err.code == "unknown" and "unknown" or "failed"
+  finish(run, step, begun, attempt, { status = ended, error = error_body(err) })
+  return ended, err
+end
+
+return M

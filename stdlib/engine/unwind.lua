@@ -1,0 +1,75 @@
+--- What is owed. One stack: the newest step first, its undo if asked for, then its after.
+--
+-- An entry is pushed when the intent to act is recorded, not when the act succeeds: from that moment the
+-- world may have changed. What could not be paid stays a debt, is listed, and keeps the target.
+
+local M = {}
+
+local clause = require("engine.clause")
+
+local GRACE = 10 * 60 * 1000
+
+local Stack = {}
+Stack.__index = Stack
+
+function M.new()
+  return setmetatable({ entries = {} }, Stack)
+end
+
+--- The step's act is about to begin (again): it owes what it declares.
+function Stack:owe(step, item, key)
+  for _, entry in ipairs(self.entries) do
+    if entry.key == key then
+      entry.undo, entry.after = step.clauses.undo ~= nil, step.clauses.after ~= nil
+      return
+    end
+  end
+  if step.clauses.undo or step.clauses.after then
+    self.entries[#self.entries + 1] = { step = step, item = item, key = key, undo = step.clauses.undo ~= nil, after = step.clauses.after ~= nil }
+  end
+end
+
+--- Everything that is still owed: list of {step, item, clause}.
+function Stack:debts(with_undo)
+  local list = {}
+  for i = #self.entries, 1, -1 do
+    local entry = self.entries[i]
+    if with_undo and entry.undo then list[#list + 1] = { step = entry.step, item = entry.item, clause = "undo" } end
+    if entry.after then list[#list + 1] = { step = entry.step, item = entry.item, clause = "after" } end
+  end
+  return list
+end
+
+local function pay(run, entry, name)
+  run.record:event("owed", entry.step.id, { clause = name, item = run:key_of(entry.item), number = entry.step.number })
+  run.record:sync()
+  local ok, err = clause.call(run, entry.step, name, { item = entry.item, within = entry.step.within or GRACE })
+  run.record:event("settled", entry.step.id, { clause = name, item = run:key_of(entry.item), status = ok and "ok" or "failed",
+    error = not ok and { code = err.code, message = err.message, hint = err.hint } or nil })
+  run.record:sync()
+  if ok then entry[name] = false end
+  return ok, err
+end
+
+--- Pay, newest first. An undo that fails stops the undoing below it: what is older may stand on it. Every after is still tried.
+---@param run table
+---@param with_undo boolean
+---@return boolean all_paid
+---@return table|nil first_error
+function Stack:unwind(run, with_undo)
+  local first
+  for i = #self.entries, 1, -1 do
+    local entry = self.entries[i]
+    if with_undo and entry.undo then
+      local ok, err = pay(run, entry, "undo")
+      if not ok then first, with_undo = first or err, false end
+    end
+    if entry.after then
+      local ok, err = pay(run, entry, "after")
+      if not ok then first = first or err end
+    end
+  end
+  return first == nil, first
+end
+
+return M
