@@ -99,6 +99,13 @@ function M.fill(template, values)
   end))
 end
 
+---A text as a pattern that matches exactly it.
+---@param s string
+---@return string
+function M.escape_pattern(s)
+  return (s:gsub("%p", "%%%0"))
+end
+
 ---Cuts `s` to `columns`, the last of them showing that something is missing.
 ---@param s string
 ---@param columns integer

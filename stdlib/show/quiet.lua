@@ -1,0 +1,80 @@
+-- For cron: not one byte when all went well; when not, one page of at most forty lines that a person
+-- can act on, and whose last line is the command that goes on with the run. It carries the four facts
+-- and the newest lines of the step that failed.
+local Story = require "show.story"
+local style = require "show.style"
+local text = require "show.text"
+
+local M = {}
+local Quiet = {}
+Quiet.__index = Quiet
+
+local page_lines = 40
+local evidence_lines = 20
+
+---@param options ViewOptions
+---@return table view
+function M.new(options)
+  return setmetatable({ write = options.write, style = style.new(options), story = Story.new(), tail = {} }, Quiet)
+end
+
+local function words_of(e)
+  local words = e.body.text
+  if e.kind ~= "check" or not words then return words end
+  if e.body.ok then return "ok    " .. words end
+  return "FAIL  " .. words .. (e.body.actual ~= nil and ": " .. tostring(e.body.actual) or "")
+end
+
+local function remember(self, e)
+  local tail, words = self.tail, words_of(e)
+  if not words then return end
+  for _, line in ipairs(self.style:wrap(self.style:clean(words, true), self.style.width - 4)) do tail[#tail + 1] = "    " .. line end
+  while #tail > evidence_lines do table.remove(tail, 1) end
+end
+
+local function head(story, s)
+  local run = story.run
+  local line = ("neap: %s (%s) did not finish"):format(run.title, run.environment or "no environment")
+  return s:wrap(s:clean(line), s.width)
+end
+
+-- Middle of the page: facts are kept from their top, evidence from its end.
+local function page(self)
+  local story, s = self.story, self.style
+  local top, facts = story.run and head(story, s) or {}, text.facts(story, s)
+  local last = "    " .. s:clean((story.ended.next or {})[1] or ("neap show " .. (story.run and story.run.run or "")))
+  local out = {}
+  local function add(lines) for _, line in ipairs(lines) do out[#out + 1] = line end end
+  add(top)
+  add { "" }
+  local room = page_lines - #top - 3
+  for n, line in ipairs(facts) do if n <= room then out[#out + 1] = line end end
+  local left = page_lines - #out - 3
+  local first = math.max(#self.tail - left + 2, 1)
+  if left > 2 and #self.tail > 0 then
+    add { "", "  last words of the step" }
+    for n = first, #self.tail do out[#out + 1] = self.tail[n] end
+  end
+  while #out > page_lines - 2 do out[#out] = nil end
+  add { "", last }
+  return out
+end
+
+---@param e table one event
+function Quiet:event(e)
+  self.story:event(e)
+  if e.kind == "step" and e.body.state == "begin" then self.tail = {} end
+  if e.kind == "note" or e.kind == "notice" or e.kind == "check" then remember(self, e) end
+  if e.kind == "end" and e.body.status ~= "ok" then self.write(table.concat(page(self), "\n") .. "\n") end
+end
+
+---@param p table
+function Quiet:progress(p) self.story:progress(p) end
+
+function Quiet.tick() end
+function Quiet.pause() end
+function Quiet.resume() end
+function Quiet.resize() end
+function Quiet.close() end
+
+return M

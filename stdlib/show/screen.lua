@@ -1,0 +1,171 @@
+-- The live step list on a terminal.
+--
+-- What it promises
+--   - A frame is one write, and at most ten frames are drawn in a second; whatever came between two
+--     frames is in the next one.
+--   - Only lines below the last finished line are ever redrawn. A finished step scrolls away as plain
+--     text, so that the scrollback of the terminal is the log of the run.
+--   - A resize is handled by counting how many rows the old frame takes at the new width.
+--   - No live line is longer than the terminal is wide; the live part never fills the screen.
+--   - A terminal that is gone is noticed (write returns nil) and the run goes on without it.
+-- States: drawing -> paused (a question is open; nothing is redrawn) -> drawing -> closed.
+-- Rejected: the alternate screen (it hides the log), hiding the cursor (a killed run would leave it
+-- hidden), a spinner (elapsed time and bytes already move).
+local Story = require "show.story"
+local card = require "show.card"
+local style = require "show.style"
+local text = require "show.text"
+
+local M = {}
+local Screen = {}
+Screen.__index = Screen
+
+local frame_ms = 100
+
+---@class ViewOptions
+---@field write fun(text: string): boolean|nil
+---@field width? integer
+---@field rows? integer
+---@field color? boolean
+---@field ascii? boolean
+---@field clock fun(): integer wall-clock milliseconds
+
+---@param options ViewOptions
+---@return table view
+function M.new(options)
+  return setmetatable({
+    write = options.write, clock = options.clock, options = options, style = style.new(options), rows = options.rows or 24,
+    story = Story.new(), out = {}, live = {}, last_frame = nil, paused = false, dirty = false, gone = false,
+  }, Screen)
+end
+
+-- Rows the old frame takes now: a terminal that became narrower has wrapped its lines.
+local function rows_up(self)
+  local rows = 0
+  for _, columns in ipairs(self.live) do
+    rows = rows + math.max(1, math.ceil(columns / self.style.width))
+  end
+  return rows
+end
+
+local function running_lines(self, step, out)
+  local p, now = step.progress, self.clock()
+  local inner, indent = self.style, (" "):rep(4 + self.style:mark_width() + #tostring(step.number))
+  local evidence = p and inner:clean(p.text or step.note or "") or nil
+  local lines = text.step(self.story, step, inner, { now = now, single = true, evidence = evidence })
+  for _, line in ipairs(lines) do out[#out + 1] = line end
+  if p and p.bytes then
+    out[#out + 1] = indent .. inner:paint("cyan", inner:cut(text.progress(p, inner, inner.width - #indent - 1), inner.width - #indent - 1))
+  end
+end
+
+-- What stands below the last finished line: running steps, then as many pending ones as there is room for.
+local function live_lines(self)
+  local out = {}
+  for _, step in ipairs(self.story:having("running")) do running_lines(self, step, out) end
+  local pending = self.story:having("pending")
+  local room = math.max(self.rows - #out - 3, 1)
+  for n, step in ipairs(pending) do
+    if n == room and #pending > room then
+      local more = ("    %s and %d more"):format(self.style.ellipsis, #pending - n + 1)
+      out[#out + 1] = self.style:paint("dim", self.style:cut(more, self.style.width))
+      break
+    end
+    out[#out + 1] = text.pending(self.story, step, self.style)
+  end
+  return out
+end
+
+local function strip(line) return (line:gsub("\27%[[%d;]*m", "")) end
+
+-- One frame: climb to the first live line, clear to the end, finished lines, live lines.
+local function draw(self, with_live)
+  local parts, up = {}, rows_up(self)
+  if up > 0 then parts[#parts + 1] = ("\27[%dA\r\27[J"):format(up) end
+  for _, line in ipairs(self.out) do parts[#parts + 1] = line .. "\n" end
+  self.out, self.live = {}, {}
+  for _, line in ipairs(with_live and live_lines(self) or {}) do
+    parts[#parts + 1] = line .. "\n"
+    self.live[#self.live + 1] = self.style:columns(strip(line))
+  end
+  self.last_frame, self.dirty = self.clock(), false
+  if #parts > 0 and not self.gone and not self.write(table.concat(parts)) then self.gone = true end
+end
+
+local function maybe_draw(self)
+  self.dirty = true
+  if self.paused then return end
+  if not self.last_frame or self.clock() - self.last_frame >= frame_ms then draw(self, not self.story.ended) end
+end
+
+local function say(self, lines)
+  for _, line in ipairs(lines) do self.out[#self.out + 1] = line end
+end
+
+local on = {}
+
+function on.run(self) say(self, text.head(self.story, self.style)) end
+
+function on.step(self, e)
+  if e.body.state ~= "end" then return end
+  local step = self.story.by_id[e.step]
+  if step then say(self, text.step(self.story, step, self.style)) end
+end
+
+function on.notice(self, e) say(self, text.notice(e.body, self.style)) end
+function on.signal(self, e) say(self, text.signal(e.body, self.style)) end
+
+on["end"] = function(self)
+  say(self, { "" })
+  say(self, text.ending(self.story, self.style))
+end
+
+---@param e table one event
+function Screen:event(e)
+  self.story:event(e)
+  if on[e.kind] then on[e.kind](self, e) end
+  maybe_draw(self)
+end
+
+---@param p table {step, bytes, total, rate, text}
+function Screen:progress(p)
+  self.story:progress(p)
+  maybe_draw(self)
+end
+
+---Draws what is waiting and moves the clocks; called ten times a second while a run goes on.
+function Screen:tick()
+  if self.paused or self.story.ended and not self.dirty then return end
+  if self.dirty or #self.live > 0 then maybe_draw(self) end
+end
+
+---Takes the live lines away so that a question can be asked; prints `lines` (the identity card) first.
+---@param target? table
+function Screen:pause(target)
+  if target then say(self, { "" }) say(self, card.lines(target, self.style)) end
+  draw(self, false)
+  self.paused = true
+end
+
+---Goes on after an answer.
+function Screen:resume()
+  self.paused = false
+  draw(self, true)
+end
+
+---@param width integer
+---@param rows integer
+function Screen:resize(width, rows)
+  local options = self.options
+  self.style = style.new { width = width, color = options.color, ascii = options.ascii }
+  self.rows = rows or self.rows
+  if not self.paused then draw(self, not self.story.ended) end
+end
+
+---Leaves the finished lines on the screen and nothing else.
+function Screen:close()
+  self.paused = false
+  draw(self, false)
+end
+
+return M
