@@ -280,6 +280,7 @@ static void release(neap_redactor *r, neap_buf *out, uint64_t until) {
     }
     neap_buf_drop(&r->text, at - r->base);
     r->base = at;
+    if (!gone) return;
     memmove(r->covered, r->covered + gone, (r->covered_len - gone) * sizeof *r->covered);
     r->covered_len -= gone;
 }
