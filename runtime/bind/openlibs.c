@@ -4,11 +4,21 @@
 #include <stddef.h>
 
 int neap_open_guard(lua_State *L);
+int neap_open_secret(lua_State *L);
+int neap_open_system(lua_State *L);
 int neap_open_task(lua_State *L);
+int neap_open_term(lua_State *L);
+int neap_open_text(lua_State *L);
 int neap_open_value(lua_State *L);
+int neap_open_watch(lua_State *L);
 
 const neap_opener neap_openers[] = {
     {"native.guard", neap_open_guard},
+    {"native.secret", neap_open_secret},
+    {"native.system", neap_open_system},
     {"native.task", neap_open_task},
+    {"native.term", neap_open_term},
+    {"native.text", neap_open_text},
     {"native.value", neap_open_value},
+    {"native.watch", neap_open_watch},
     {NULL, NULL}};

@@ -34,10 +34,13 @@ neap_secret *neap_to_secret(lua_State *L, int index) {
     return handle ? *handle : NULL;
 }
 
+static void push_metatable(lua_State *L);
+
 bool neap_push_secret(lua_State *L, const char *name, const char *bytes, size_t len, neap_err *err) {
     neap_secret **handle = lua_newuserdatauv(L, sizeof *handle, 0);
     *handle = NULL;
-    luaL_setmetatable(L, SECRET_META);
+    push_metatable(L);
+    lua_setmetatable(L, -2);
     *handle = neap_secret_new(name, bytes, len, err);
     if (*handle) return true;
     lua_pop(L, 1);
@@ -76,8 +79,9 @@ static const struct { const char *event, *tried; } refused[] = {
     {"__band", "computed with"}, {"__bor", "computed with"}, {"__bxor", "computed with"}, {"__shl", "computed with"},
     {"__shr", "computed with"}, {"__bnot", "computed with"}, {NULL, NULL}};
 
-static void make_metatable(lua_State *L) {
-    if (!luaL_newmetatable(L, SECRET_META)) { lua_pop(L, 1); return; }
+/* [-0, +1, m] made on first use: other bindings push secrets too. */
+static void push_metatable(lua_State *L) {
+    if (!luaL_newmetatable(L, SECRET_META)) return;
     for (int i = 0; refused[i].event; i++) {
         lua_pushstring(L, refused[i].tried);
         lua_pushcclosure(L, secret_refuse, 1);
@@ -93,7 +97,6 @@ static void make_metatable(lua_State *L) {
     lua_setfield(L, -2, "__name");
     lua_pushliteral(L, "secret");
     lua_setfield(L, -2, "__metatable");
-    lua_pop(L, 1);
 }
 
 /* [-0, +1|2, m] the secret, or nil and err. */
@@ -163,10 +166,13 @@ static int file(lua_State *L) {
     ssize_t n;
     while (len < MOST + 2 && (n = read(fd, bytes + len, MOST + 2 - len)) != 0) {
         if (n > 0) len += (size_t)n;
-        else if (errno != EINTR) break;
+        else if (errno != EINTR) {
+            neap_err_set(&err, NEAP_E_CONFIG, "cannot read the secret file \"%s\": %s", path, strerror(errno));
+            break;
+        }
     }
     close(fd);
-    neap_secret *s = neap_secret_new(label, bytes, without_break(bytes, len), &err);
+    neap_secret *s = err.code == NEAP_OK ? neap_secret_new(label, bytes, without_break(bytes, len), &err) : NULL;
     neap_vault_free(bytes);                        /* before anything of Lua's can raise */
     if (!s) return neap_fail(L, &err);
     size_t secret_len;
@@ -373,7 +379,6 @@ static const luaL_Reg module[] = {
     {"of", of}, {"env", env}, {"file", file}, {"command", command}, {"template", template}, {"is", is}, {NULL, NULL}};
 
 int neap_open_secret(lua_State *L) {
-    make_metatable(L);
     luaL_newlib(L, module);
     return 1;
 }
