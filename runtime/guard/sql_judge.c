@@ -28,7 +28,7 @@ enum { NODE_FRAME = 4, TARGET_FRAME = 6 };
 
 /* What a SELECT may be made of. */
 static const char *const reading[] = {
-    "SelectStmt", "VariableShowStmt", "ExplainStmt", "DefElem",
+    "SelectStmt", "DefElem",
     "ResTarget", "ColumnRef", "A_Star", "A_Const", "ParamRef", "A_Expr", "A_Indices", "A_Indirection", "A_ArrayExpr",
     "BoolExpr", "NullTest", "BooleanTest", "CaseExpr", "CaseWhen", "CoalesceExpr", "MinMaxExpr", "RowExpr",
     "SubLink", "FuncCall", "NamedArgExpr", "TypeCast", "TypeName", "CollateClause", "SQLValueFunction", "XmlExpr", "XmlSerialize",
@@ -43,6 +43,8 @@ static const char *const planned[] = {
     "SetToDefault", "MultiAssignRef", "CurrentOfExpr", NULL
 };
 
+/* What may stand in front. */
+static const char *const statements[] = {"SelectStmt", "VariableShowStmt", "ExplainStmt", NULL};
 static const char *const explain_targets[] = {"SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt", NULL};
 
 /* ANALYZE runs the statement; WAL and SERIALIZE need it; an option we do not know might, too. */
@@ -233,9 +235,9 @@ static void end_statement(judge *j) {
         else out->copy_out = true;
         out->copy_reads = !s->from && out->why[0] == '\0';
     }
-    if (!is_node(s, "SelectStmt") && !is_node(s, "VariableShowStmt") && !is_node(s, "ExplainStmt")) {
-        refuse(j, "%s is not a statement that only reads", kind);
-    }
+    if (in_list(statements, s->node)) return;
+    if (!out->copy_out) out->why[0] = '\0';        /* what it is says more than the first thing found inside */
+    refuse(j, "%s is not a statement that only reads", kind);
 }
 
 /* Nodes and fields ------------------------------------------------------------------------------------------------------------- */
@@ -296,7 +298,7 @@ static void on_leave(neap_sql_walk *w) {
         if (!in_list(sample_methods, j->name.data)) refuse(j, "the TABLESAMPLE method \"%.60s\" is not a built-in one", j->name.data);
     }
     bool changes = neap_sql_frame_is(frame, "UpdateStmt") || neap_sql_frame_is(frame, "DeleteStmt");
-    if (changes && !frame->where) j->out->bounded = false;
+    if (changes && !frame->where && !is_explained(w)) j->out->bounded = false;
     if (w->depth == NODE_FRAME + 1) end_statement(j);
 }
 
