@@ -6,8 +6,8 @@
  *                  └──seal──► SEALED (only freed)
  *
  * Two threads meet here. The loop thread owns `pending`; whoever commits owns `batch`, the database and the chain. The hand-over
- * is take (before a commit) and settle (after it), both on the loop thread, never while a commit runs; only `durable` is
- * read across, hence atomic.
+ * is take (before a commit) and settle (after it), both on the loop thread, never while a commit runs; only `durable`
+ * and `health` are read across, hence atomic.
  *
  * One commit costs one fdatasync: the log is pre-grown with zeros, so that it is overwritten in place and its size
  * does not change; it doubles ahead of need up to LOG_MOST, where a checkpoint starts it over.
@@ -57,7 +57,7 @@ struct neap_journal {
     _Atomic int64_t durable;
     unsigned char head[NEAP_HASH_SIZE];                    /* of the record `durable` */
     int64_t       log_size, log_used;
-    enum { LIVE, SPENT, DEAD, SEALED } health;
+    _Atomic enum { LIVE, SPENT, DEAD, SEALED } health;
 };
 
 /* ---- queues ---- */
@@ -89,6 +89,7 @@ int64_t neap_journal_append(neap_journal *j, const char *kind, const char *step,
     return e->record.seq;
 }
 
+bool neap_journal_is_dead(const neap_journal *j) { return j->health == DEAD || j->health == SEALED; }
 bool neap_journal_is_dirty(const neap_journal *j) { return j->pending.first || j->batch.first; }
 
 void neap_journal_take(neap_journal *j) {
@@ -231,7 +232,7 @@ static bool write_anchor(neap_journal *j, const unsigned char *file, bool durabl
 }
 
 bool neap_journal_commit(neap_journal *j, neap_err *err) {
-    if (j->health == DEAD || j->health == SEALED) return refuse_dead(j, err);
+    if (neap_journal_is_dead(j)) return refuse_dead(j, err);
     if (j->batch.first) {
         if (!commit_batch(j, err)) return false;
         if (!write_anchor(j, NULL, false, err)) return die(j, err);

@@ -41,6 +41,8 @@ neap_journal *neap_journal_resume(const char *state, const char *run, neap_err *
 
 /* [loop thread] queue one record; returns its seq. Never fails, never waits. */
 int64_t neap_journal_append(neap_journal *j, const char *kind, const char *step, const char *body);
+/* Can it never write again? (False while the ballast still serves.) */
+bool neap_journal_is_dead(const neap_journal *j);
 /* Is there anything that is not durable yet? */
 bool neap_journal_is_dirty(const neap_journal *j);
 /* [loop thread] move what is queued into the batch to be committed. */
