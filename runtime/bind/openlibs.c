@@ -4,7 +4,9 @@
 #include <stddef.h>
 
 int neap_open_guard(lua_State *L);
+int neap_open_journal(lua_State *L);
 int neap_open_secret(lua_State *L);
+int neap_open_sql(lua_State *L);
 int neap_open_system(lua_State *L);
 int neap_open_task(lua_State *L);
 int neap_open_term(lua_State *L);
@@ -14,7 +16,9 @@ int neap_open_watch(lua_State *L);
 
 const neap_opener neap_openers[] = {
     {"native.guard", neap_open_guard},
+    {"native.journal", neap_open_journal},
     {"native.secret", neap_open_secret},
+    {"native.sql", neap_open_sql},
     {"native.system", neap_open_system},
     {"native.task", neap_open_task},
     {"native.term", neap_open_term},
