@@ -1,0 +1,4 @@
+CREATE TYPE "OrderStatus" AS ENUM ('PENDING', 'PAID', 'SHIPPED', 'CLAIMED', 'CANCELLED');
+ALTER TABLE "Order" ALTER COLUMN "status" DROP DEFAULT;
+ALTER TABLE "Order" ALTER COLUMN "status" TYPE "OrderStatus" USING upper("status")::"OrderStatus";
+ALTER TABLE "Order" ALTER COLUMN "status" SET DEFAULT 'PENDING';
