@@ -1,9 +1,18 @@
 // Prisma's command line through the schema engine that its npm package holds as WebAssembly, so that nothing has to be
-// downloaded beside the package. Three things of adapter-pg 6.19 are put right here; the fourth, the stand-in for the
-// native engine files, is in ../prisma.sh.
+// downloaded beside the package. What adapter-pg 6.19 gets wrong is put right here; the stand-in for the native engine
+// files is in ../prisma.sh.
 import { PrismaPg } from "@prisma/adapter-pg";
 import pg from "pg";
 import { defineConfig } from "prisma/config";
+
+// The engine never clears the timer of its ten seconds for the advisory lock, and would keep the process that long after
+// every command. While it really waits for the lock, the connection keeps the process alive, and the timer still counts.
+const plainTimeout = globalThis.setTimeout;
+(globalThis as any).setTimeout = (act: any, ms?: number, ...rest: any[]) => {
+  const timer: any = plainTimeout(act, ms, ...rest);
+  if (ms !== undefined && ms >= 10000) timer.unref?.();
+  return timer;
+};
 
 const NAME = 19;
 const TEXT = 25;
@@ -39,6 +48,7 @@ function adapter() {
     user: decodeURIComponent(url.username),
     password: decodeURIComponent(url.password),
     database: url.pathname.slice(1),
+    allowExitOnIdle: true,
   });
   for (const method of ["connect", "connectToShadowDb"]) {
     const original = factory[method].bind(factory);
