@@ -27,7 +27,7 @@ end
 
 -- In a survey the result of a step that acts does not exist yet; that of one that is already so is nil unless it was recorded.
 function Survey:result_of(step)
-  local recorded = self.results[step]
+  local recorded = self.results[step.id]
   if recorded ~= nil then return recorded end
   return guard.value(step.id)
 end
@@ -233,7 +233,7 @@ end
 
 --- Survey a session.
 ---@param opened table engine.session
----@param recorded table|nil results of steps that a resumed run has completed, by step
+---@param recorded table|nil results of steps that a resumed run has completed, by step id
 ---@return table plan see show/plan.lua
 function M.survey(opened, recorded)
   guard.mode("plan")

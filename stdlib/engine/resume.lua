@@ -47,8 +47,9 @@ function FOLD.step(fold, id, body)
     s.attempts = math.max(s.attempts, body.attempt or 1)
     s.status = nil
   elseif body.state == "intent" then
-    s.intents[#s.intents + 1] = { item = body.item, seq = body.seq }
+    s.intents[#s.intents + 1] = { item = body.item }
     s.in_doubt = true
+    for _, name in ipairs { "undo", "after" } do (s.settled or {})[(body.item or "") .. "\0" .. name] = nil end
   else
     s.status, s.result, s.in_doubt, s.error = body.status, body.result, body.status == "unknown" or body.status == "cancelled", body.error
   end
@@ -82,7 +83,6 @@ function FOLD.settled(fold, id, body)
   local s = step_state(fold, id)
   s.settled = s.settled or {}
   s.settled[(body.item or "") .. "\0" .. body.clause] = true
-  if body.clause == "undo" then s.undone = true end
   s.status, s.in_doubt, s.items = nil, false, {}
 end
 
@@ -327,7 +327,10 @@ end
 ---@return integer exit code
 function M.run(ctx)
   local run_id, fold = reopen(ctx)
-  if fold.ended and fold.ended.status == "ok" then raise("usage", ("run %s ended well; there is nothing to resume"):format(run_id)) end
+  local ended = fold.ended and fold.ended.status
+  if ended == "ok" or ended == "undone" then
+    raise("usage", ("run %s ended: %s; there is nothing to resume"):format(run_id, ended), "Start a new run.")
+  end
   local run = open_run(ctx, run_id, fold)
   local steps = steps_by_id(run.model)
   restore(run, fold, steps)

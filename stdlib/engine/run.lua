@@ -201,10 +201,13 @@ function Run:finish(status, exit, err)
     local released, why = pcall(self.release_targets, self)
     if not released then body.notice = "the hold on a target could not be taken back: " .. tostring(why) end
   end
-  self.record:event("end", "", body)
-  pcall(self.record.sync, self.record)
-  local sealed, why = self.journal:seal(status)
-  if not sealed then return value.exit_code("journal"), why end
+  local recorded, why = pcall(function ()
+    self.record:event("end", "", body)
+    self.record:sync()
+  end)
+  local sealed = recorded
+  if recorded then sealed, why = self.journal:seal(status) end
+  if not sealed then return value.exit_code("journal"), raise.of(why) end
   return exit
 end
 
@@ -260,7 +263,6 @@ function M.new(opened, ctx)
   for key, field in pairs(opened) do
     if run[key] == nil then run[key] = field end
   end
-  run.checked, run.noted = nil, nil
   return run
 end
 
@@ -280,8 +282,8 @@ function M.begin(run)
   if not handle then error(err, 0) end
   run.journal = handle
   run.record = record.new(handle, M.listeners(run))
-  local body = { run = run.run_id, runbook = model.name, title = model.title, why = model.why, file = model.file, environment = run.environment.name,
-    inventory = session.inventory_path(run.ctx.inventory), user = system.user(), uid = system.uid(), host = system.host(), pid = system.pid(), started = system.started(system.pid()),
+  local body = { run = run.run_id, runbook = model.name, title = model.title, why = model.why, file = system.realpath(model.file) or model.file, environment = run.environment.name,
+    inventory = system.realpath(session.inventory_path(run.ctx.inventory)), user = system.user(), uid = system.uid(), host = system.host(), pid = system.pid(), started = system.started(system.pid()),
     version = system.version(), params = session.shown_params(run), modules = model.modules, text = model.source, hash = model.hash,
     targets = targets_body(run.targets), steps = steps_body(model) }
   run.record:event("run", "", body)
