@@ -39,7 +39,7 @@ need gcovr program gcovr
 need strace program strace
 need procps program ps
 need nodejs program node
-need npm program npm
+program node >/dev/null && need npm program npm      # some packages of nodejs bring npm along: asked again below
 
 [ -n "$missing" ] || exit 0
 
@@ -62,15 +62,16 @@ case $missing in *postgresql*)
   echo 'create_main_cluster = false' | $root tee /etc/postgresql-common/createcluster.d/no-main.conf >/dev/null ;;
 esac
 
-echo "  APT  $missing"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-install() {
-  $root env DEBIAN_FRONTEND=noninteractive apt-get update -o DPkg::Lock::Timeout=300 &&
-    $root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends -o DPkg::Lock::Timeout=300 $missing
-}
-if ! install >"$log" 2>&1; then
+apt() { $root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 "$@" >"$log" 2>&1; }
+install() { # install PACKAGE...
+  echo "  APT   $*"
+  apt install -y --no-install-recommends "$@" && return 0
   tail -n 30 "$log" >&2
-  echo "deps: apt-get could not install:$missing" >&2
-  exit 1
-fi
+  echo "deps: apt-get could not install: $*" >&2
+  return 1
+}
+apt update || echo 'deps: apt-get update failed; going on with what is known' >&2
+install $missing
+if ! program npm >/dev/null; then install npm; fi

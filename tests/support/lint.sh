@@ -1,0 +1,15 @@
+#!/bin/sh
+# lint.sh: what the compiler does not say. The build before this was made with -Werror.
+set -u
+failed=0
+check() { # check NAME COMMAND...
+  printf '  LINT  %s\n' "$1"; shift
+  "$@" || failed=1
+}
+
+check cppcheck cppcheck --quiet --std=c11 --language=c --inline-suppr --error-exitcode=1 --enable=warning,performance,portability \
+  --suppress=missingIncludeSystem --suppress=missingInclude -D_GNU_SOURCE -DNEAP_VERSION='"0"' -DNEAP_SHARE='"/"' -I runtime -I tests/support runtime tests/support
+check luacheck luacheck --quiet --no-color --config tests/luacheckrc stdlib tests runbooks
+check floors lua5.4 tests/support/floors.lua
+for script in .ci/run tests/support/*.sh tests/support/tools/*.sh; do check "$script" sh -n "$script"; done
+exit $failed
