@@ -32,16 +32,26 @@ void *neap_sandbox_alloc(void *ud, void *block, size_t old_size, size_t new_size
     return fresh;
 }
 
+/* [-0, +0, e] an error that the sandbox's pcall gives back: field `fatal`. */
+static void overrun(lua_State *L, neap_code code, const char *message) {
+    neap_err err = NEAP_ERR_INIT;
+    neap_err_set(&err, code, "%s", message);
+    neap_push_error(L, &err);
+    lua_pushboolean(L, 1);
+    lua_setfield(L, -2, "fatal");
+    lua_error(L);
+}
+
 static void on_count(lua_State *L, lua_Debug *ar) {
     neap_host *host = neap_host_of(L);
     neap_task *task = host->running;
     (void)ar;
     if (!task) return;
     int64_t now = neap_clock_mono_ms(), nearest = neap_task_nearest(task);
-    if (nearest && now > nearest) neap_raisef(L, NEAP_E_TIMEOUT, "the deadline passed while the runbook was computing");
+    if (nearest && now > nearest) overrun(L, NEAP_E_TIMEOUT, "the deadline passed while the runbook was computing");
     if (host->run_limit_ms && now - host->entered_ms > host->run_limit_ms)
-        neap_raisef(L, NEAP_E_TIMEOUT, "the runbook computed for more than %d ms without waiting", (int)host->run_limit_ms);
-    if (task->reason) neap_raisef(L, NEAP_E_CANCELLED, "%s", task->reason);
+        overrun(L, NEAP_E_TIMEOUT, "the runbook computed for too long without waiting for anything");
+    if (task->reason) overrun(L, NEAP_E_CANCELLED, task->reason);
 }
 
 void neap_sandbox_watch(lua_State *thread) { lua_sethook(thread, on_count, LUA_MASKCOUNT, NEAP_SANDBOX_INSTRUCTIONS); }

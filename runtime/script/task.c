@@ -122,9 +122,13 @@ void neap_task_run_ready(neap_host *host) {
 
 void neap_task_run_until(neap_host *host, neap_task *task) {
     task->references++;
+    bool alive = true;
     neap_task_run_ready(host);
-    while (!task->done && neap_loop_turn(host->loop, true)) neap_task_run_ready(host);
-    neap_task_run_ready(host);
+    while (!task->done && alive) {
+        alive = neap_loop_turn(host->loop, true);      /* its last event may have made a task ready */
+        alive = alive || !neap_list_is_empty(&host->ready);
+        neap_task_run_ready(host);
+    }
     release(task->thread, task);
 }
 

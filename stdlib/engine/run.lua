@@ -291,7 +291,7 @@ function M.begin(run)
   local targets = {}
   for i, t in ipairs(run.targets) do targets[i] = t.id end
   local ok, why = journal.index.put(run.ctx.state, { run = run.run_id, runbook = model.name, environment = run.environment.name, user = system.user(), host = system.host(),
-    status = "running", targets = value.encode(targets), started_ms = system.wall_ms() })
+    status = "running", targets = targets, started_ms = system.wall_ms() })
   if not ok then error(why, 0) end
 end
 
@@ -336,7 +336,11 @@ function M.run(ctx)
   local run_id = system.random_id()
   local run = M.new(session.open(ctx, { run_id = run_id }), ctx)
   run:lock_targets()
-  M.begin(run)
+  local ok, err = pcall(M.begin, run)
+  if not ok then
+    if run.journal then run.journal:close() end
+    error(err, 0)
+  end
   return M.drive(run)
 end
 

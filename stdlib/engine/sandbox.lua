@@ -31,7 +31,7 @@ local NOT_CAUGHT = { cancelled = true, refused = true, journal = true, withheld 
 ---@param err any
 ---@return boolean
 function M.is_fatal(err)
-  return type(err) == "table" and NOT_CAUGHT[err.code] == true
+  return type(err) == "table" and (NOT_CAUGHT[err.code] == true or err.fatal == true)
 end
 
 local function give_back(ok, ...)
@@ -96,7 +96,7 @@ end
 --- Strings' methods (`("x"):rep`) are the same allow-list, frozen, for the whole process.
 function M.freeze_strings()
   local meta = getmetatable("")
-  if meta.__metatable == false then return end
+  if type(meta) ~= "table" then return end
   meta.__index = library("string", LIBRARIES.string)
   meta.__metatable = false
 end
