@@ -178,7 +178,7 @@ static void spell_kind(char *to, size_t size, const statement *s) {
     }
     if (strcmp(s->node, "DropStmt") == 0) {
         spell_enum(what, sizeof what, s->remove_type, "OBJECT_");
-        snprintf(to, size, "drop %.26s", what);
+        snprintf(to, size, "drop %.26s", strcmp(what, "matview") == 0 ? "materialized view" : what);
         return;
     }
     if (strcmp(s->node, "VacuumStmt") == 0 && !s->vacuum) {
