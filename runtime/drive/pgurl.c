@@ -115,16 +115,6 @@ static bool read_user(neap_pgurl *u, const char *text, size_t len, neap_err *err
     return colon == NULL || set_part(u, "password", colon + 1, len - name - 1, "password", err);
 }
 
-static bool check_port(const char *text, size_t len, neap_err *err) {
-    long port = 0;
-    for (size_t i = 0; i < len; i++) {
-        port = isdigit((unsigned char)text[i]) && port < 65536 ? port * 10 + (text[i] - '0') : 65536;
-    }
-    if (len == 0 || (port >= 1 && port <= 65535)) return true;
-    neap_err_set(err, NEAP_E_CONFIG, "the port in the connection URL is not a number from 1 to 65535");
-    return neap_err_hint(err, "If the password contains / ? or @, write them as %%2F, %%3F and %%40.");
-}
-
 /* One host[:port] of the list; both are appended behind a comma where they are not the first. */
 static bool read_host(neap_buf *hosts, neap_buf *ports, bool first, const char *text, size_t len, neap_err *err) {
     const char *end = text + len, *colon = NULL;
@@ -141,7 +131,7 @@ static bool read_host(neap_buf *hosts, neap_buf *ports, bool first, const char *
         if (colon) len = (size_t)(colon - text);
     }
     neap_buf host = NEAP_BUF_INIT;
-    bool ok = decode(&host, text, len, "host", err) && (colon == NULL || check_port(colon + 1, (size_t)(end - colon - 1), err));
+    bool ok = decode(&host, text, len, "host", err);
     if (ok && !first) neap_buf_addc(hosts, ','), neap_buf_addc(ports, ',');
     if (ok) neap_buf_add(hosts, host.data, host.len);
     if (ok && colon) neap_buf_add(ports, colon + 1, (size_t)(end - colon - 1));
@@ -164,7 +154,7 @@ static bool read_hosts(neap_pgurl *u, const char *text, size_t len, neap_err *er
         at = comma + 1;
     }
     if (ok && has_more_than_commas(&hosts)) neap_pgurl_set(u, "host", hosts.data);
-    if (ok && has_more_than_commas(&ports)) neap_pgurl_set(u, "port", ports.data);
+    if (ok && has_more_than_commas(&ports)) ok = neap_pgurl_apply(u, "port", ports.data, false, err);
     neap_buf_close(&hosts);
     neap_buf_close(&ports);
     return ok;

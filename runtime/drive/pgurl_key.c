@@ -20,11 +20,11 @@
 
 typedef bool apply_fn(neap_pgurl *u, const char *key, const char *value, const char *more, bool jdbc, neap_err *err);
 
-static apply_fn pass, rename_key, drop, encoding, schema, search_path, sslmode, ssl, sslaccept, sslfactory, pooled, target, keepalive, refuse;
+static apply_fn pass, port, rename_key, drop, encoding, schema, search_path, sslmode, ssl, sslaccept, sslfactory, pooled, target, keepalive, refuse;
 
 /* key, what happens, and what that needs: libpq's keyword, or whose key it is. A key ending in * is a prefix. */
 static const struct { const char *key; apply_fn *apply; const char *more; } keys[] = {
-    {"host", pass, NULL}, {"hostaddr", pass, NULL}, {"port", pass, NULL}, {"dbname", pass, NULL}, {"user", pass, NULL},
+    {"host", pass, NULL}, {"hostaddr", pass, NULL}, {"port", port, NULL}, {"dbname", pass, NULL}, {"user", pass, NULL},
     {"password", pass, NULL}, {"passfile", pass, NULL}, {"service", pass, NULL}, {"connect_timeout", pass, NULL},
     {"options", pass, NULL}, {"application_name", pass, NULL}, {"fallback_application_name", pass, NULL},
     {"keepalives", pass, NULL}, {"keepalives_idle", pass, NULL}, {"keepalives_interval", pass, NULL}, {"keepalives_count", pass, NULL},
@@ -122,6 +122,25 @@ static bool pass(neap_pgurl *u, const char *key, const char *value, const char *
     (void)more, (void)jdbc, (void)err;
     neap_pgurl_set(u, key, value);
     return true;
+}
+
+/* A list, one for each host; an empty one is the default. The value is not shown: in front of it there may be a password. */
+static bool port(neap_pgurl *u, const char *key, const char *value, const char *more, bool jdbc, neap_err *err) {
+    (void)more, (void)jdbc;
+    long number = 1;
+    bool first = true, good = true;
+    for (const char *at = value; good && *at; at++) {
+        if (*at == ',') first = true, good = number > 0, number = 1;
+        else if (isdigit((unsigned char)*at)) number = (first ? 0 : number * 10) + (*at - '0'), first = false;
+        else good = false;
+        good = good && number <= 65535;
+    }
+    if (good && number > 0) {
+        neap_pgurl_set(u, key, value);
+        return true;
+    }
+    neap_err_set(err, NEAP_E_CONFIG, "the port in the connection URL is not a number from 1 to 65535");
+    return neap_err_hint(err, "If the password contains / ? or @, write them as %%2F, %%3F and %%40.");
 }
 
 static bool rename_key(neap_pgurl *u, const char *key, const char *value, const char *more, bool jdbc, neap_err *err) {

@@ -9,7 +9,7 @@
 ---   "session"   the server refuses it in a read-only transaction, or because of the session's settings
 ---   "tripwire"  it ran, and the transaction id it took gives it away; the preview fails loudly and rolls back
 --- The statements of M.common are run once beforehand, as superuser, and M.undo takes them back. A row may bring more:
---- `setup`, statements to be run first outside the fence, and `extension`, without which it means nothing.
+--- `setup`, statements to be run first outside the fence, with `undo`, and `extension`, without which it means nothing.
 
 ---@class probe
 ---@field sql string      the statement, as a runbook might try it
@@ -17,6 +17,7 @@
 ---@field part? "parse"|"function"|"session"|"tripwire"
 ---@field reads? boolean  true: it must be let through
 ---@field setup? string[] statements to be run first, outside the fence
+---@field undo? string[]  and what takes them back
 ---@field extension? string
 
 local M = {}
@@ -55,7 +56,7 @@ M.undo = {
 
 local function add(part, rows)
   for _, row in ipairs(rows) do
-    local probe = { sql = row[1], what = row[2], setup = row.setup, extension = row.extension }
+    local probe = { sql = row[1], what = row[2], setup = row.setup, undo = row.undo, extension = row.extension }
     if part == "reads" then probe.reads = true else probe.part = part end
     M[#M + 1] = probe
   end
@@ -344,6 +345,10 @@ add("reads", {
   { "SELECT probe_plain(id) FROM probe", "an IMMUTABLE function of the database" },
   { "SELECT count(*), max(v) FROM probe GROUP BY id HAVING count(*) > 0 ORDER BY 1 LIMIT 3", "aggregates" },
   { "SELECT * FROM pg_stat_activity WHERE datname = current_database()", "sessions" },
+  { "SELECT '\\' , ' , lo_create(0) --'",
+    "two strings, and a call where the role reads strings the old way",
+    setup = { "ALTER ROLE ALL SET standard_conforming_strings = off" },
+    undo = { "ALTER ROLE ALL RESET standard_conforming_strings" } },
 })
 
 return M
