@@ -153,7 +153,7 @@ static bool read_hosts(neap_pgurl *u, const char *text, size_t len, neap_err *er
         if (comma == NULL) break;
         at = comma + 1;
     }
-    if (ok && has_more_than_commas(&hosts)) neap_pgurl_set(u, "host", hosts.data);
+    if (ok && hosts.len > 0) neap_pgurl_set(u, "host", hosts.data);
     if (ok && has_more_than_commas(&ports)) ok = neap_pgurl_apply(u, "port", ports.data, false, err);
     neap_buf_close(&hosts);
     neap_buf_close(&ports);
