@@ -262,7 +262,7 @@ static const char *read_word(neap_buf *out, const char *at) {
 static bool read_words(neap_pgurl *u, const char *at, neap_err *err) {
     neap_buf key = NEAP_BUF_INIT, value = NEAP_BUF_INIT;
     bool ok = true;
-    for (at = skip_space(at); ok && *at; at = ok ? skip_space(at) : at) {
+    for (at = skip_space(at); ok && *at; at = skip_space(at)) {
         size_t len = strcspn(at, "= \t\r\n");
         neap_buf_clear(&key);
         neap_buf_add(&key, at, len);
@@ -270,7 +270,7 @@ static bool read_words(neap_pgurl *u, const char *at, neap_err *err) {
         const char *end = *at == '=' ? read_word(&value, skip_space(at + 1)) : NULL;
         if (end == NULL) ok = neap_err_set(err, NEAP_E_CONFIG, "the connection text has a key without a value, or an open quote");
         else ok = neap_pgurl_apply(u, key.data, value.data, false, err);
-        at = end;
+        if (ok) at = end;
     }
     neap_buf_close(&key);
     neap_buf_wipe(&value);
