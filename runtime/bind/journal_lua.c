@@ -1,7 +1,7 @@
 /* journal_lua.c -- native.journal: the evidence of a run and the list of runs.
  *
- * An open journal is the host's recorder until it is closed, so the gate writes into it beneath Lua. Waiting is
- * `flush` and `seal` only; creating, resuming, reading and the index are local file work of a few milliseconds.
+ * An open journal is the host's recorder until it is closed, so the gate writes into it beneath Lua; hence there is
+ * one at a time. Waiting is `flush` and `seal` only; creating, resuming, reading and the index are local file work of a few milliseconds.
  *
  * After a commit has failed every flush raises {code="journal"}, which a runbook cannot catch; appending raises once
  * nothing can be recorded any more. On a full disk the reserve still takes the last records, so appending goes on.
@@ -153,7 +153,7 @@ static void push_rows(lua_State *L, const list *l) {
 typedef struct journal {
     neap_writer  *writer;         /* NULL: closed */
     neap_host    *host;
-    neap_recorder before;         /* the host's recorder until this one was opened */
+    neap_recorder before;         /* the host's recorder until this one was opened: none, or a test's */
     lua_State    *main;
     list          news;           /* durable records of one commit, for the listener */
 } journal;
@@ -209,6 +209,8 @@ typedef neap_journal *(*opener)(const char *state, const char *run, neap_err *er
 static int open_journal(lua_State *L, opener open) {
     const char *state = luaL_checkstring(L, 1), *run = luaL_checkstring(L, 2);
     neap_err err = NEAP_ERR_INIT;
+    neap_host *host = neap_host_of(L);
+    if (neap_writer_is_recorder(&host->recorder)) neap_raisef(L, NEAP_E_USAGE, "another journal is open; close it first");
     journal *j = lua_newuserdatauv(L, sizeof *j, 0);
     memset(j, 0, sizeof *j);
     luaL_setmetatable(L, JOURNAL_META);
@@ -217,10 +219,10 @@ static int open_journal(lua_State *L, opener open) {
     lua_pop(L, 1);
     neap_journal *evidence = open(state, run, &err);
     if (!evidence) return neap_fail(L, &err);
-    j->host = neap_host_of(L);
-    j->before = j->host->recorder;
-    j->writer = neap_writer_new(j->host->loop, evidence, on_durable, j);
-    j->host->recorder = neap_writer_recorder(j->writer);
+    j->host = host;
+    j->before = host->recorder;
+    j->writer = neap_writer_new(host->loop, evidence, on_durable, j);
+    host->recorder = neap_writer_recorder(j->writer);
     return 1;
 }
 

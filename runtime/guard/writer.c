@@ -218,3 +218,4 @@ static int64_t recorder_append(void *self, const char *kind, const char *step, c
 static void recorder_flush(void *self, neap_writer_done done, void *arg) { neap_writer_flush(self, done, arg); }
 
 neap_recorder neap_writer_recorder(neap_writer *w) { return (neap_recorder){recorder_append, recorder_flush, w}; }
+bool neap_writer_is_recorder(const neap_recorder *r) { return r->append == recorder_append; }

@@ -31,5 +31,7 @@ void neap_writer_free(neap_writer *w);
 
 /* The gate's view of it; good until the writer is freed. */
 neap_recorder neap_writer_recorder(neap_writer *w);
+/* Did it come from there? */
+bool neap_writer_is_recorder(const neap_recorder *r);
 
 #endif
