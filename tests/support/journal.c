@@ -37,6 +37,7 @@ static int fill_index(lua_State *L) {
 
 /* T.index_cost(path, unfinished, limit) -> the query's plan, steps of the machine to run it to its end */
 static int index_cost(lua_State *L) {
+    lua_settop(L, 3);
     sqlite3 *db = open_index(L);
     sqlite3_stmt *s = NULL;
     const char *query = neap_index_query(lua_toboolean(L, 2));
