@@ -3,8 +3,10 @@
 
 #include <stddef.h>
 
+int neap_open_file(lua_State *L);
 int neap_open_guard(lua_State *L);
 int neap_open_journal(lua_State *L);
+int neap_open_process(lua_State *L);
 int neap_open_secret(lua_State *L);
 int neap_open_sql(lua_State *L);
 int neap_open_system(lua_State *L);
@@ -15,8 +17,10 @@ int neap_open_value(lua_State *L);
 int neap_open_watch(lua_State *L);
 
 const neap_opener neap_openers[] = {
+    {"native.file", neap_open_file},
     {"native.guard", neap_open_guard},
     {"native.journal", neap_open_journal},
+    {"native.process", neap_open_process},
     {"native.secret", neap_open_secret},
     {"native.sql", neap_open_sql},
     {"native.system", neap_open_system},

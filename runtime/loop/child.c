@@ -220,6 +220,8 @@ neap_stream *neap_child_stream(neap_child *c, int n) {
 
 int neap_child_pid(const neap_child *c) { return c->pid; }
 
+neap_loop *neap_child_loop(const neap_child *c) { return c->loop; }
+
 bool neap_child_has_left(const neap_child *c) { return c->left; }
 
 /* The second field is the program's name in brackets and may hold anything, so counting begins behind the last

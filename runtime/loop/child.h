@@ -25,6 +25,7 @@ typedef void (*neap_child_exit_fn)(void *arg, int status, int signal);
 neap_child *neap_child_new(neap_loop *loop, const neap_child_options *o, neap_child_exit_fn on_exit, void *arg, neap_err *err);
 neap_stream *neap_child_stream(neap_child *c, int n);     /* hands descriptor n's stream to the caller, once */
 int  neap_child_pid(const neap_child *c);
+neap_loop *neap_child_loop(const neap_child *c);
 void neap_child_end(neap_child *c, int64_t grace_ms);     /* TERM the group, later KILL it */
 /* After on_exit: did processes of the group outlive the one we started? They are left alone unless it was ended. */
 bool neap_child_has_left(const neap_child *c);

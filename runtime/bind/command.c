@@ -1,0 +1,207 @@
+/* command.c -- argv, environment and the rest of a command.
+ *
+ * There is no shell and no string that would need one: argv is a list. A secret may go into the environment or
+ * stdin of the child, never into argv, which every user of the machine can read. The environment is PATH, HOME, LANG and TZ
+ * of ours, overridden and extended by what is given, and nothing else: what a child can see is what the runbook shows.
+ */
+#include "bind/command.h"
+
+#include <lauxlib.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/escape.h"
+#include "base/json.h"
+#include "bind/secret_lua.h"
+#include "script/raise.h"
+#include "script/task.h"
+
+static const char *const inherited[] = {"PATH", "HOME", "LANG", "TZ", NULL};
+
+/* argv ------------------------------------------------------------------------------------------- */
+
+static void refuse_secret(lua_State *L) {
+    neap_err err = NEAP_ERR_INIT;
+    neap_err_set(&err, NEAP_E_USAGE, "a secret must not be an argument of a command");
+    neap_err_hint(&err, "Every user of the machine can read arguments; give it in env or as stdin.");
+    neap_raise(L, &err);
+}
+
+/* [-0, +0, e] the text on top, without NUL. */
+static const char *check_word(lua_State *L, const char *what, int n) {
+    size_t len;
+    if (neap_to_secret(L, -1)) refuse_secret(L);
+    if (lua_isuserdata(L, -1)) luaL_tolstring(L, -1, NULL), lua_pop(L, 1);       /* raises {withheld} */
+    if (!lua_isstring(L, -1)) neap_raisef(L, NEAP_E_USAGE, "%s %d is a %s, not a string", what, n, luaL_typename(L, -1));
+    const char *word = lua_tolstring(L, -1, &len);
+    if (strlen(word) != len) neap_raisef(L, NEAP_E_USAGE, "%s %d holds a NUL byte", what, n);
+    return word;
+}
+
+static void read_argv(lua_State *L, int index, neap_command *c) {
+    if (lua_getfield(L, index, "argv") != LUA_TTABLE) neap_raisef(L, NEAP_E_USAGE, "argv must be a list of strings");
+    int count = (int)luaL_len(L, -1);
+    if (count < 1) neap_raisef(L, NEAP_E_USAGE, "argv is empty");
+    neap_buf text = NEAP_BUF_INIT;
+    c->argv = neap_zalloc(sizeof *c->argv * ((size_t)count + 1));
+    for (int i = 0; i < count; i++) {
+        lua_geti(L, -1, i + 1);
+        c->argv[i] = neap_strdup(check_word(L, "argument", i));
+        lua_pop(L, 1);
+    }
+    for (int i = 0; i < count; i++) {
+        if (i) neap_buf_addc(&text, ' ');
+        neap_escape_shell(&text, c->argv[i], strlen(c->argv[i]));
+    }
+    c->text = neap_buf_take(&text);
+    lua_pop(L, 1);
+}
+
+/* Environment ------------------------------------------------------------------------------------ */
+
+static char *assignment(const char *name, const char *value, size_t len) {
+    neap_buf out = NEAP_BUF_INIT;
+    neap_buf_addf(&out, "%s=", name);
+    neap_buf_add(&out, value, len);
+    return neap_buf_take(&out);
+}
+
+static void set_env(neap_command *c, const char *name, const char *value, size_t len) {
+    size_t size = strlen(name);
+    int n = 0;
+    while (c->env[n] && (strncmp(c->env[n], name, size) != 0 || c->env[n][size] != '=')) n++;
+    free(c->env[n]);
+    c->env[n] = assignment(name, value, len);
+}
+
+static const char *check_value(lua_State *L, const char *name, size_t *len) {
+    neap_secret *secret = neap_to_secret(L, -1);
+    if (!secret && lua_isuserdata(L, -1)) luaL_tolstring(L, -1, NULL), lua_pop(L, 1);
+    if (!secret && !lua_isstring(L, -1)) neap_raisef(L, NEAP_E_USAGE, "env.%s is a %s, not a string", name, luaL_typename(L, -1));
+    const char *value = secret ? neap_secret_bytes(secret, len) : lua_tolstring(L, -1, len);
+    if (memchr(value, 0, *len)) neap_raisef(L, NEAP_E_USAGE, "env.%s holds a NUL byte", name);
+    return value;
+}
+
+static void read_env(lua_State *L, int index, neap_command *c) {
+    int given = 0;
+    bool has = lua_getfield(L, index, "env") != LUA_TNIL;
+    if (has && !lua_istable(L, -1)) neap_raisef(L, NEAP_E_USAGE, "env must be a table of names and values");
+    if (has) for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) given++;
+    c->env = neap_zalloc(sizeof *c->env * ((size_t)given + sizeof inherited / sizeof *inherited));
+    for (const char *const *name = inherited; *name; name++)
+        if (getenv(*name)) set_env(c, *name, getenv(*name), strlen(getenv(*name)));
+    if (has) for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {
+        size_t len;
+        const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tolstring(L, -2, &len) : "";
+        if (!*name || strlen(name) != len || strchr(name, '=')) neap_raisef(L, NEAP_E_USAGE, "env has a name that is none: \"%s\"", name);
+        const char *value = check_value(L, name, &len);
+        set_env(c, name, value, len);
+    }
+    lua_pop(L, 1);
+}
+
+/* The rest --------------------------------------------------------------------------------------- */
+
+static char *opt_text(lua_State *L, int index, const char *name) {
+    char *copy = NULL;
+    if (lua_getfield(L, index, name) != LUA_TNIL) copy = neap_strdup(check_word(L, name, 0));
+    lua_pop(L, 1);
+    return copy;
+}
+
+static void read_allow(lua_State *L, int index, neap_command *c) {
+    c->allow[0] = 1;
+    if (lua_getfield(L, index, "allow") == LUA_TTABLE) {
+        int count = (int)luaL_len(L, -1);
+        for (int i = 1; i <= count; i++) {
+            lua_geti(L, -1, i);
+            c->allow[luaL_checkinteger(L, -1) & 255] = 1;
+            lua_pop(L, 1);
+        }
+    }
+    lua_pop(L, 1);
+}
+
+void neap_command_read(lua_State *L, int index, neap_command *c) {
+    luaL_checktype(L, index, LUA_TTABLE);
+    read_argv(L, index, c);
+    read_env(L, index, c);
+    read_allow(L, index, c);
+    c->cwd = opt_text(L, index, "cwd");
+    c->role = opt_text(L, index, "role");
+    if (!c->role) c->role = opt_text(L, index, "target");
+    lua_getfield(L, index, "read");
+    c->reads = lua_toboolean(L, -1);
+    lua_getfield(L, index, "within_ms");
+    c->within_ms = luaL_optinteger(L, -1, 0);
+    lua_pop(L, 2);
+    const char *name = strrchr(c->argv[0], '/');
+    neap_buf subject = NEAP_BUF_INIT;
+    neap_buf_addf(&subject, "process:%s", c->role ? c->role : name ? name + 1 : c->argv[0]);
+    c->subject = neap_buf_take(&subject);
+}
+
+static void free_list(char **list) {
+    for (char **at = list; at && *at; at++) {
+        explicit_bzero(*at, strlen(*at));             /* a secret may be among the values */
+        free(*at);
+    }
+    free(list);
+}
+
+void neap_command_close(neap_command *c) {
+    free_list(c->argv);
+    free_list(c->env);
+    free(c->cwd);
+    free(c->role);
+    free(c->subject);
+    free(c->text);
+    *c = (neap_command){0};
+}
+
+void neap_command_act(const neap_command *c, neap_gate *g) {
+    g->act = (neap_act){.primitive = c->reads ? NEAP_P_PROCESS_READ : NEAP_P_PROCESS_RUN, .target = c->role,
+                        .subject = c->subject, .text = c->text};
+    g->declared = c->reads;
+}
+
+neap_child *neap_command_start(neap_loop *loop, const neap_command *c, int pipes, neap_child_exit_fn on_exit, void *arg, neap_err *err) {
+    neap_child_options options = {(const char *const *)c->argv, (const char *const *)c->env, c->cwd, pipes};
+    return neap_child_new(loop, &options, on_exit, arg, err);
+}
+
+void neap_command_outcome(lua_State *L, neap_gate *g, const neap_command *c, int status, int signal, bool on_request) {
+    neap_buf members = NEAP_BUF_INIT;
+    if (signal) neap_json_member_int(&members, "signal", signal);
+    else neap_json_member_int(&members, "exit", status);
+    if (on_request) neap_json_member(&members, "note", "stopped on request");
+    bool ok = on_request || (!signal && status >= 0 && c->allow[status & 255]);
+    neap_gate_outcome(L, g, ok ? "ok" : "failed", members.data, NULL);
+    neap_buf_close(&members);
+}
+
+/* The note --------------------------------------------------------------------------------------- */
+
+static void on_flushed(void *arg, const neap_err *err) {
+    neap_command_note *note = arg;
+    if (note->on_durable) note->on_durable(note->arg, err);
+    free(note);
+}
+
+bool neap_command_note_start(lua_State *L, neap_gate *g, const neap_child *child, neap_command_note **out,
+                             void (*on_durable)(void *arg, const neap_err *err), void *arg) {
+    neap_recorder *recorder = &neap_host_of(L)->recorder;
+    if (!g->intended || !recorder->append) return false;
+    neap_buf members = NEAP_BUF_INIT;
+    neap_json_member_int(&members, "pid", neap_child_pid(child));
+    neap_json_member_int(&members, "started", neap_child_started(neap_child_pid(child)));
+    neap_gate_record(L, g, "started", members.data);
+    neap_buf_close(&members);
+    neap_command_note *note = neap_alloc(sizeof *note);
+    *note = (neap_command_note){on_durable, arg};
+    *out = note;
+    recorder->flush(recorder->self, on_flushed, note);
+    return true;
+}

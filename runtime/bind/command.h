@@ -1,0 +1,39 @@
+/* command.h -- the table that describes a child process, taken apart once for run and start. */
+#ifndef NEAP_BIND_COMMAND_H
+#define NEAP_BIND_COMMAND_H
+
+#include "loop/child.h"
+#include "script/gate.h"
+
+typedef struct neap_command {
+    char **argv, **env, *cwd;
+    char *role, *subject, *text;
+    bool reads;
+    int64_t within_ms;            /* 0: no limit of its own */
+    unsigned char allow[256];     /* exit statuses that count as done */
+} neap_command;
+
+/* [-0, +0, e] read the table at `index` into a zeroed command that the op on the stack owns. */
+void neap_command_read(lua_State *L, int index, neap_command *c);
+void neap_command_close(neap_command *c);
+/* Describe it to the gate. */
+void neap_command_act(const neap_command *c, neap_gate *g);
+
+/* Start it. NULL and err. */
+neap_child *neap_command_start(neap_loop *loop, const neap_command *c, int pipes, neap_child_exit_fn on_exit, void *arg, neap_err *err);
+
+/* "ended with status 3", or by which signal; outcome "ok" or "failed" in the gate's journal. */
+void neap_command_outcome(lua_State *L, neap_gate *g, const neap_command *c, int status, int signal, bool on_request);
+
+/* The pid of a child must be durable as soon as it exists; meanwhile the child runs. The note lives until the journal has
+ * answered; who waits may leave earlier. */
+typedef struct neap_command_note neap_command_note;
+struct neap_command_note {
+    void (*on_durable)(void *arg, const neap_err *err);      /* NULL: nobody waits any more */
+    void *arg;
+};
+/* [-0, +0, m] append "started" and have it flushed; false when there is no journal (nothing will call back). */
+bool neap_command_note_start(lua_State *L, neap_gate *g, const neap_child *child, neap_command_note **note,
+                             void (*on_durable)(void *arg, const neap_err *err), void *arg);
+
+#endif
