@@ -25,7 +25,7 @@
 #include <unistd.h>
 
 #include "bind/callback.h"
-#include "bind/outlet.h"
+#include "drive/outlet.h"
 #include "bind/secret_lua.h"
 #include "bind/signal.h"
 #include "guard/vault.h"

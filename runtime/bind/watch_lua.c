@@ -10,7 +10,7 @@
 
 #include "base/buf.h"
 #include "bind/callback.h"
-#include "bind/watchers.h"
+#include "drive/watchers.h"
 #include "loop/stream.h"
 #include "script/raise.h"
 #include "script/task.h"

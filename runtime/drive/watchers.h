@@ -1,6 +1,6 @@
 /* watchers.h -- those who look on: lines out over a unix socket to any number of readers, none of whom can slow the run. No Lua. */
-#ifndef NEAP_BIND_WATCHERS_H
-#define NEAP_BIND_WATCHERS_H
+#ifndef NEAP_DRIVE_WATCHERS_H
+#define NEAP_DRIVE_WATCHERS_H
 
 #include <stdbool.h>
 #include <stddef.h>

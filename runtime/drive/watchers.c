@@ -11,7 +11,7 @@
  * Rejected: a broadcast over one pipe (one reader takes another's bytes), blocking sends with a time-out (the
  * run would wait for its audience).
  */
-#include "bind/watchers.h"
+#include "drive/watchers.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -3,8 +3,8 @@
  * A terminal stopped by Ctrl-S, a pager nobody scrolls, a pty whose other end hangs: none of them may hold the
  * loop. What cannot be written now is queued and goes out when there is room; a queue of more than 8 MiB is
  * not added to. A reader that is gone is told once and remembered. */
-#ifndef NEAP_BIND_OUTLET_H
-#define NEAP_BIND_OUTLET_H
+#ifndef NEAP_DRIVE_OUTLET_H
+#define NEAP_DRIVE_OUTLET_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -6,7 +6,7 @@
  * beginning, and it never blocks for long); a socket takes MSG_DONTWAIT; a terminal we may not open again (after su) is
  * asked with poll and written in small pieces, on a timer.
  */
-#include "bind/outlet.h"
+#include "drive/outlet.h"
 
 #include <errno.h>
 #include <fcntl.h>
