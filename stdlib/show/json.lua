@@ -2,7 +2,7 @@
 -- version of this schema in every line. Within one version fields are only ever added. Progress is
 -- not part of it, because it is not recorded.
 local json = require "core.json"
-local null = require "native.null"
+local null = require("native.value").null
 
 local M = {}
 local Json = {}
@@ -54,6 +54,7 @@ function Json:event(e)
 end
 
 function Json.progress() end
+function Json.replay() end
 function Json.tick() end
 function Json.pause() end
 function Json.resume() end

@@ -65,6 +65,11 @@ function Plain:event(e)
   if on[e.kind] then on[e.kind](self, e) end
 end
 
+---Earlier records of a run that is resumed: known, not told again.
+function Plain:replay(records)
+  for _, e in ipairs(records) do self.story:event(e) end
+end
+
 ---@param p table
 function Plain:progress(p)
   self.story:progress(p)

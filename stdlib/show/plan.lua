@@ -41,18 +41,26 @@ local function number_width(data)
   return width
 end
 
+-- A step that only checks carries its result as its sign.
+local function sign_of(step, style)
+  if step.failed then return style:mark("failed") end
+  if step.sign == "check" then return style:mark("ok") end
+  local sign = step.sign or " "
+  return style:paint(sign_paint[sign], sign) .. (" "):rep(style:mark_width() - 1)
+end
+
 -- "  4 -  Put it in place …                                    predicted"
 local function step_line(step, numbers, style)
   local label = label_text[step.label] or step.label or ""
   local lead = ("  %s "):format(style:lead(tostring(step.number), numbers))
-  local sign = step.sign or " "
-  local indent = #lead + 3
+  local sign = sign_of(step, style)
+  local indent = #lead + style:mark_width() + 2
   local room = style.width - indent - #label - 2
   local out = {}
   for n, part in ipairs(style:wrap(style:clean(step.title), math.max(room, 16))) do
     if n == 1 then
       local gap = (" "):rep(math.max(style.width - indent - style:columns(part) - #label, 2))
-      out[1] = style:paint("dim", lead) .. style:paint(sign_paint[sign], sign) .. "  " .. style:paint("bold", part) .. gap
+      out[1] = style:paint("dim", lead) .. sign .. "  " .. style:paint("bold", part) .. gap
         .. style:paint(label_paint[step.label], label)
     else
       out[#out + 1] = (" "):rep(indent) .. style:paint("bold", part)
@@ -125,7 +133,9 @@ local function signs_sentence(data)
   for _, sign in ipairs(sign_words) do
     if counts[sign[1]] then parts[#parts + 1] = counts[sign[1]] .. " " .. sign[2] end
   end
-  if #parts == 0 then return "nothing would change" end
+  local only_checks = true
+  for sign in pairs(counts) do only_checks = only_checks and (sign == "check" or sign == "=" or sign == "") end
+  if only_checks then return "nothing would change" end
   return table.concat(parts, ", ")
 end
 

@@ -65,7 +65,12 @@ function Quiet:event(e)
   self.story:event(e)
   if e.kind == "step" and e.body.state == "begin" then self.tail = {} end
   if e.kind == "note" or e.kind == "notice" or e.kind == "check" then remember(self, e) end
-  if e.kind == "end" and e.body.status ~= "ok" then self.write(table.concat(page(self), "\n") .. "\n") end
+  if e.kind == "end" and not self.story:well() then self.write(table.concat(page(self), "\n") .. "\n") end
+end
+
+---Earlier records of a run that is resumed: known, not told again.
+function Quiet:replay(records)
+  for _, e in ipairs(records) do self.story:event(e) end
 end
 
 ---@param p table

@@ -112,6 +112,15 @@ function on.step(self, e)
   if step then say(self, text.step(self.story, step, self.style)) end
 end
 
+function on.resume(self, e)
+  say(self, text.head(self.story, self.style))
+  local who = ("resumed by %s on %s"):format(e.body.user or "?", e.body.host or "?")
+  say(self, { "  " .. self.style:paint("dim", self.style:clean(who)), "" })
+  for _, step in ipairs(self.story.steps) do
+    if step.status then say(self, text.step(self.story, step, self.style)) end
+  end
+end
+
 function on.notice(self, e) say(self, text.notice(e.body, self.style)) end
 function on.signal(self, e) say(self, text.signal(e.body, self.style)) end
 
@@ -127,6 +136,11 @@ function Screen:event(e)
   maybe_draw(self)
 end
 
+---Earlier records of a run that is resumed: known, not told again.
+function Screen:replay(records)
+  for _, e in ipairs(records) do self.story:event(e) end
+end
+
 ---@param p table {step, bytes, total, rate, text}
 function Screen:progress(p)
   self.story:progress(p)
@@ -139,10 +153,13 @@ function Screen:tick()
   if self.dirty or #self.live > 0 then maybe_draw(self) end
 end
 
----Takes the live lines away so that a question can be asked; prints `lines` (the identity card) first.
----@param target? table
-function Screen:pause(target)
-  if target then say(self, { "" }) say(self, card.lines(target, self.style)) end
+---Takes the live lines away so that a question can be asked; prints identity cards first.
+---@param cards? table[]
+function Screen:pause(cards)
+  for _, target in ipairs(cards or {}) do
+    say(self, { "" })
+    say(self, card.lines(target, self.style))
+  end
   draw(self, false)
   self.paused = true
 end

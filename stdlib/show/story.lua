@@ -36,19 +36,23 @@ function on.run(self, e)
   end
 end
 
+-- What was running when the old process died is pending again until the new one begins it.
 function on.resume(self, e)
+  if not self.run and e.body.run then on.run(self, e) end
   self.resumes[#self.resumes + 1] = { at = clock_of(e), by = e.body.user, host = e.body.host }
-  self.ended = nil
+  self.ended, self.asking = nil, nil
+  for _, step in ipairs(self:having("running")) do step.status = nil end
 end
 
 function on.step(self, e)
   local step, body = self:step_of(e.step), e.body
   if not step then return end
+  step.title, step.number = body.title or step.title, body.number or step.number
   if body.state == "begin" then
     step.status, step.began, step.attempt, step.note, step.error, step.progress = "running", clock_of(e), body.attempt, nil, nil, nil
   elseif body.state == "end" then
     step.status, step.ms, step.error, step.result = body.status, body.ms, body.error, body.result
-    step.note, step.progress = body.note or step.note, nil
+    step.note, step.progress = body.note or body.reason or step.note, nil
     if not step.ms and step.began then step.ms = clock_of(e) - step.began end
   else
     step.acting = true
@@ -89,16 +93,17 @@ function on.answer(self, e)
   self.asking = nil
 end
 
-function on.owed(self, e)
-  local debt = { step = e.step, clause = e.body.clause }
+local function debt_of(self, e)
+  for _, debt in ipairs(self.owed) do
+    if debt.step == e.step and debt.clause == e.body.clause and debt.item == e.body.item then return debt end
+  end
+  local debt = { step = e.step, clause = e.body.clause, item = e.body.item }
   self.owed[#self.owed + 1] = debt
+  return debt
 end
 
-function on.settled(self, e)
-  for _, debt in ipairs(self.owed) do
-    if debt.step == e.step and debt.clause == e.body.clause then debt.settled = e.body.status end
-  end
-end
+function on.owed(self, e) debt_of(self, e).settled = nil end
+function on.settled(self, e) debt_of(self, e).settled = e.body.status end
 
 function on.notice(self, e)
   self.notices[#self.notices + 1] = { at = clock_of(e), body = e.body, step = e.step }
@@ -157,6 +162,11 @@ function Story:debts()
     if debt.clause == "after" and debt.settled ~= "ok" then list[#list + 1] = debt end
   end
   return list
+end
+
+---Did the run end as it should, undone runs included?
+function Story:well()
+  return self.ended ~= nil and (self.ended.status == "ok" or self.ended.exit == 0)
 end
 
 ---Milliseconds from the first record to the last.

@@ -179,6 +179,13 @@ local function unknown_writes(out, story)
   end
 end
 
+local function any_debt(story)
+  for _, debt in ipairs(story.owed) do
+    if debt.clause == "after" then return true end
+  end
+  return false
+end
+
 ---What state things are in, one fact per line, from the records alone.
 ---@return string[] plain sentences, not yet cleaned
 function M.state(story)
@@ -199,6 +206,7 @@ function M.state(story)
       out[#out + 1] = ("the \"after\" of step %s (%s) %s"):format(tostring(step.number), step.title, how)
     end
   end
+  for _, owed in ipairs(not any_debt(story) and story.ended and story.ended.owes or {}) do out[#out + 1] = "still owed: the " .. owed end
   sentence(out, story:having("running"), "had begun and did not end", "had begun and did not end")
   sentence(out, story:having("cancelled"), "was stopped before its end", "were stopped before their end")
   sentence(out, story:having("pending"), "has not begun", "have not begun")
@@ -220,7 +228,9 @@ local headlines = {
 
 local function what_failed(story, style)
   local step = story:failed()
-  local err = step and step.error or { code = "check", message = story.ended.message or "no reason was recorded", hint = story.ended.hint }
+  local ended = story.ended
+  local err = step and step.error or { message = ended.message or "no reason was recorded", hint = ended.hint, where = ended.where,
+    sqlstate = ended.sqlstate }
   local inner = setmetatable({ width = style.width - 2 }, { __index = style })
   local out = {}
   local lines = failure.lines(err, inner, { step = step and step.number, source = story.run and story.run.text })
@@ -251,12 +261,17 @@ function M.facts(story, style)
   return out
 end
 
+local function undone(story)
+  local count = #story:having("undone")
+  return (count > 0 and text.count(count, "step") .. " undone" or "nothing was left to undo") .. " in " .. duration.format(story:elapsed())
+end
+
 ---How the run ended: one line when all is well, the four facts when not.
 ---@return string[]
 function M.ending(story, style)
   local ended = story.ended
-  if ended.status ~= "ok" then return M.facts(story, style) end
-  local line = tally(story)
+  if not story:well() then return M.facts(story, style) end
+  local line = ended.status == "undone" and undone(story) or tally(story)
   local details = story.run and ("neap show " .. story.run.run) or ""
   local lines = style:ends((" "):rep(3 + style:mark_width()) .. line, style:clean(details), nil, "dim")
   lines[1] = "  " .. style:mark("ok") .. lines[1]:sub(3 + style:mark_width())

@@ -93,7 +93,7 @@ describe("show.screen", function()
   it("takes the live lines away for a question and shows the card", function()
     local kept = showcase.sink(require "show.screen", { width = 80, rows = 24 })
     kept.tell(showcase.good(), 1, 2)
-    kept.view:pause(showcase.targets()[1])
+    kept.view:pause(showcase.targets())
     assert.matches("PostgreSQL 15.20 on 127.0.0.1:5433", kept.writes[#kept.writes], 1, true)
     local writes = #kept.writes
     kept.now = kept.now + 5000

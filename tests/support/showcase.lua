@@ -153,9 +153,9 @@ function M.plan()
     runbook = "restore", title = "Restore a database from backup", environment = "staging", exit = 1,
     params = { dump = "latest", database = "pcmr_staging" }, targets = M.targets(),
     steps = {
-      { number = 1, id = "s1", title = "Prove that the dump is fresh", sign = "=", label = "enforced", lines = {
+      { number = 1, id = "s1", title = "Prove that the dump is fresh", sign = "check", label = "enforced", lines = {
         { label = "enforced", text = "the newest dump is younger than a day", ok = true, note = "age 3 h 12 min" } } },
-      { number = 2, id = "s2", title = "Nobody is connected", sign = "=", label = "enforced", lines = {
+      { number = 2, id = "s2", title = "Nobody is connected", sign = "check", label = "enforced", failed = true, lines = {
         { label = "enforced", text = "no foreign session is open on pcmr_staging", ok = false, note = "2 sessions: api@10.0.3.4 since 11:02" } } },
       { number = 3, id = "s3", title = "Stop writes", sign = "~", label = "predicted", lines = {
         { label = "declared", text = "systemctl is-active app", ok = true, note = "active" },

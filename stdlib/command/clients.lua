@@ -1,0 +1,12 @@
+-- The kinds of targets there are: the word in the inventory and in `target.KIND`, and the module that
+-- speaks to it.
+local M = {}
+
+---@return table<string, table> kind -> client module
+function M.all()
+  return {
+    postgres = require "client.postgres", folder = require "client.folder", command = require "client.command",
+  }
+end
+
+return M
