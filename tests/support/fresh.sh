@@ -4,7 +4,7 @@
 # Makes a Debian of this machine's release in a directory, with this machine's apt sources, certificates and npm
 # configuration, clones the committed state of this repository into it and runs each target in a copy of that system, so
 # that each alone has to bring what it needs.
-# FRESH_TARGETS="demo test" names the targets; every target gets a system of its own, copied from the first.
+# FRESH_TARGETS="demo test" names the targets; FRESH_RELEASE=trixie takes another release from the same mirror.
 # Mounts live in a mount namespace and processes in a process namespace, so an interrupt leaves neither.
 set -eu
 [ "$(id -u)" = 0 ] || { echo 'check-fresh: only root can make a chroot' >&2; exit 1; }
@@ -12,6 +12,7 @@ for program in debootstrap unshare git; do
   command -v $program >/dev/null || { echo "check-fresh: needs $program (apt-get install debootstrap util-linux git)" >&2; exit 1; }
 done
 . /etc/os-release
+release=${FRESH_RELEASE:-$VERSION_CODENAME}
 
 work=$(mktemp -d "${FRESH_DIR:-/var/tmp}/neap-fresh.XXXXXX")
 trap 'rm -rf --one-file-system "$work"' EXIT
@@ -32,11 +33,13 @@ copy() { # copy PATH...: what exists of it, to the same place in the base
 
 make_base() {
   base=$work/base
-  printf '  FRESH %s\n' "$VERSION_CODENAME"
-  debootstrap --variant=minbase --include=ca-certificates,make "$VERSION_CODENAME" "$base" "$(mirror)" >"$work/log" 2>&1 ||
+  printf '  FRESH %s\n' "$release"
+  debootstrap --variant=minbase --include=ca-certificates,make "$release" "$base" "$(mirror)" >"$work/log" 2>&1 ||
     { tail -n 20 "$work/log" >&2; exit 1; }
-  rm -f "$base/etc/apt/sources.list"
-  copy /etc/apt/sources.list /etc/apt/sources.list.d /etc/apt/keyrings /etc/apt/trusted.gpg.d /etc/apt/preferences.d /usr/share/keyrings
+  if [ "$release" = "$VERSION_CODENAME" ]; then
+    rm -f "$base/etc/apt/sources.list"
+    copy /etc/apt/sources.list /etc/apt/sources.list.d /etc/apt/keyrings /etc/apt/trusted.gpg.d /etc/apt/preferences.d /usr/share/keyrings
+  fi
   copy /etc/resolv.conf /etc/hosts /etc/npmrc /etc/ssl/certs/ca-certificates.crt
   [ -e "$HOME/.npmrc" ] && cp "$HOME/.npmrc" "$base/root/.npmrc"
   printf '#!/bin/sh\nexit 101\n' >"$base/usr/sbin/policy-rc.d"
