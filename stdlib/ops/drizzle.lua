@@ -109,7 +109,8 @@ end
 ---@effect write
 function M.record(history, file)
   local db, from = history:there(), history:from()
-  db:exec("CREATE SCHEMA IF NOT EXISTS " .. history.quote(history.schema))
+  local _, schema = history:plain()
+  db:exec("CREATE SCHEMA IF NOT EXISTS " .. history.quote(schema))
   db:exec("CREATE TABLE IF NOT EXISTS " .. from .. " (id SERIAL PRIMARY KEY, hash text NOT NULL, created_at bigint)")
   db:exec("INSERT INTO " .. from .. " (hash, created_at) SELECT $1::text, $2::bigint WHERE NOT EXISTS (SELECT 1 FROM " .. from
     .. " WHERE hash = $1::text AND created_at = $2::bigint)", file.sha256, file.when)

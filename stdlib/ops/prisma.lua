@@ -113,11 +113,12 @@ end
 --- Record one migration as applied without executing it, by Prisma's own word.
 ---@param history table
 ---@param file table
+---@return { status: integer, text: string } said
 ---@effect write
 function M.record(history, file)
   local words = { table.unpack(M.resolve) }
   words[#words + 1] = file.name
-  history:call(words)
+  return history:call(words)
 end
 
 --- The statement that takes back one row made by `record`, and its parameters.
