@@ -1,6 +1,6 @@
 --- How a PostgreSQL server is doing: each word is one read-only question and answers with a table.
 --
---   for _, answer in ipairs(health.all(db)) do note(health.text(answer)) end
+--   note(health.text(health.locks(db)))
 --
 -- An answer is { title, columns, rows, remark? }: `columns` in order, each row a list in the same order with a
 -- hole where the server says NULL, `remark` what the reader must know about the numbers (their age, what is missing).
@@ -275,25 +275,29 @@ end
 
 -- All of it -----------------------------------------------------------------------------------------------
 
-local questions <const> = {
-  "connections", "states", "applications", "locks", "long", "slow", "databases", "sizes", "bloat", "indexes", "unused", "invalid",
+--- The questions in the order in which one reads them at night: the word, and what a step about it is called.
+M.questions = {
+  { "connections", "Connections" }, { "states", "Connections by state" }, { "applications", "Connections by application" },
+  { "locks", "Who waits for whom" }, { "long", "Long statements and transactions" }, { "slow", "Slowest statements" },
+  { "databases", "Sizes of the databases" }, { "sizes", "Largest tables" }, { "bloat", "Dead rows" },
+  { "indexes", "Most used indexes" }, { "unused", "Unused indexes" }, { "invalid", "Invalid indexes" },
 }
+
 local limited <const> = { slow = true, sizes = true, bloat = true, indexes = true, unused = true }
 
---- Every question, in the order in which one reads them at night. What the server will not say (a privilege, a lock)
---- becomes the remark of that answer; a server that has gone is an error.
+--- Ask one question by its word. What the server will not say (a privilege, a lock) becomes the remark of the
+--- answer; a server that has gone is an error.
 ---@param db table
----@param limit? integer rows of the long lists (20)
----@return table[] answers
+---@param word string
+---@param given? { limit: integer?, longer: string? } rows of the long lists (20); what is long ("5m")
+---@return table answer
 ---@effect read
-function M.all(db, limit)
-  local answers = {}
-  for i, question in ipairs(questions) do
-    local ok, found = pcall(M[question], db, limited[question] and limit or nil)
-    if not ok and not (raise.is(found) and found.code == "remote" and found.sqlstate) then error(found, 0) end
-    answers[i] = ok and found or { title = question, columns = {}, rows = {}, remark = "The server would not say: " .. found.message }
-  end
-  return answers
+function M.ask(db, word, given)
+  given = given or {}
+  local ok, found = pcall(M[word], db, limited[word] and given.limit or word == "long" and given.longer or nil)
+  if ok then return found end
+  if not (raise.is(found) and found.code == "remote" and found.sqlstate) then error(found, 0) end
+  return { title = word, columns = {}, rows = {}, remark = "The server would not say: " .. found.message }
 end
 
 --- An answer as lines for a person.

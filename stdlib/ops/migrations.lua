@@ -54,10 +54,6 @@ local function names_of(rows)
   return names
 end
 
-local function same(a, b)
-  return table.concat(a, "\0") == table.concat(b, "\0")
-end
-
 -- Naming --------------------------------------------------------------------------------------------------
 
 local options <const> = set_of { "folder", "db", "database", "tool", "config", "variable", "schema", "table" }
@@ -132,6 +128,17 @@ end
 ---@effect read
 function history:names()
   return names_of((self:dialect().files(self.folder)))
+end
+
+--- The names somebody means: none given: all but the last; one number: so many from the beginning; else the very list.
+---@param given string[]|nil
+---@return string[]
+---@effect read
+function history:superseded(given)
+  if given and not (#given == 1 and given[1]:match("^%d+$")) then return given end
+  local names = self:names()
+  local count = given and math.tointeger(tonumber(given[1])) or #names - 1
+  return table.move(names, 1, math.max(math.min(count, #names), 0), 1, {})
 end
 
 --- One migration of the folder, by its exact name.
@@ -302,20 +309,19 @@ end
 
 -- Writes --------------------------------------------------------------------------------------------------
 
---- Run the tool against this database and give back what it said; how it ended is judged by the caller.
+--- Run the tool against this database. How it ended is for the caller to judge; in a preview nobody can, so the
+--- status is asked for at once and everything after it stays unknown.
 ---@param words string[]
----@return { status: integer, text: string }
+---@return { status: integer, text: string } said
 ---@effect write
 function history:call(words)
   if not self.tool then raise("usage", "this word needs the tool's command") end
   local argv = { table.unpack(words) }
-  if self.config then
-    argv[#argv + 1] = "--config"
-    argv[#argv + 1] = self.config
-  end
-  local db = self:there()
-  local result = self.tool:run(argv, { env = { [self.variable] = db:url(self:dialect().url) }, touches = db, allow = "any" })
-  return { status = result:status(), text = result:err() .. "\n" .. result:out() }
+  if self.config then table.move({ "--config", self.config }, 1, 2, #argv + 1, argv) end
+  local url = self:there():url(self:dialect().url)
+  local result = self.tool:run(argv, { env = { [self.variable] = url }, allow = "any" })
+  local status = result:status()
+  return { status = status, text = result:err() .. "\n" .. result:out() }
 end
 
 --- The tool did not do it: say so in its words, and in ours.
@@ -334,37 +340,38 @@ end
 ---@effect write
 function history:resolve(name)
   local said = self:dialect().record(self, self:file(name))
-  if not self:has(name) then complain(self, said, ("%q is still not recorded"):format(name)) end
+  if said and not self:has(name) then complain(self, said, ("%q is still not recorded"):format(name)) end
 end
 
---- Take back the row that `resolve` made. Refused once a table exists: then the row is the truth.
+--- Take back the row that `resolve` made, if it is there. Refused once a table exists: then the row is the truth.
 ---@param name string
 ---@effect write
 function history:forget(name)
-  local tables = self:tables()
-  if #tables > 0 then
-    raise("refused", ("%q stays recorded: the database has %d tables"):format(name, #tables))
-  end
   if not self:has(name) then return end
+  local tables = self:tables()
+  if #tables > 0 then raise("check", ("%q stays recorded: the database has %d tables"):format(name, #tables)) end
   local count = self:there():exec(self:dialect().forget(self:from(), self:file(name))):count()
   if count ~= 1 then raise("check", ("%d rows of %q were taken back instead of one"):format(count, name)) end
 end
 
---- Let the tool execute what is pending. With `only`, refused unless exactly these are pending.
----@param limits? { only: string[] }
+--- Let the tool execute what is pending, and judge by the history whether it did.
+---@param names string[] what it is expected to execute
 ---@effect write
-function history:deploy(limits)
-  local due = limits and limits.only or self:pending()
-  if limits and not same(self:pending(), due) then
-    raise("refused", ("pending is %s, not %s"):format(table.concat(self:pending(), ", "), table.concat(due, ", ")),
-      "Nothing was executed. Record what must not run, or look at the folder.")
-  end
+function history:deploy(names)
   local said = self:call(self:dialect().deploy)
   local failed = self:failed()[1]
   if failed then complain(self, said, ("%q failed on the server"):format(failed.name)) end
-  for _, name in ipairs(due) do
+  for _, name in ipairs(names) do
     if not self:has(name) then complain(self, said, ("%q is still pending"):format(name)) end
   end
+end
+
+--- Drop the database, if it is there, as long as it holds nothing but a history.
+---@effect destroy
+function history:drop_while_empty()
+  if not self.db:exists(self.database) then return end
+  if not self:empty() then raise("check", ("%q is no longer empty and stays"):format(self.database)) end
+  self.db:drop_database(self.database)
 end
 
 return M
