@@ -1,0 +1,80 @@
+-- The health runbook and its questions on a real server.
+
+local servers = require "tests.support.servers"
+local suite = require "tests.support.suite"
+local child = require "tests.support.child"
+
+describe("postgres/health", function ()
+  local pg, database
+  setup(function ()
+    pg = servers.postgres()
+    database = pg.database()
+    pg.sql([[create extension pg_stat_statements;
+      create table "or""ders" (id int primary key, a int, b int unique); create index idle on "or""ders" (a);
+      insert into "or""ders" select i, i, i from generate_series(1, 1000) i; delete from "or""ders" where id % 2 = 0;
+      alter table "or""ders" owner to owner]], database)
+  end)
+
+  local function health(arguments, role)
+    local dir = suite.temp()
+    suite.write(dir .. "/inventory.lua", ('environment "demo" { db = postgres { url = "postgresql://%s@127.0.0.1:%d/%s", password = secret { env = "PASSWORD" } } }')
+      :format(role or "admin", pg.port, database))
+    local list = { arguments[1], "postgres/health", "--env", "demo", "--inventory", dir .. "/inventory.lua", "--state", dir .. "/state" }
+    table.move(arguments, 2, #arguments, #list + 1, list)
+    return servers.neap(list, { env = { PASSWORD = servers.passwords[role or "admin"] } })
+  end
+
+  -- A psql session that stays as it is until it is closed.
+  local function session(statements, seen)
+    local running = child.start {
+      argv = { pg.bin .. "/psql", "-X", "-A", "-t", "-h", pg.dir, "-p", tostring(pg.port), "-U", "admin", "-d", database },
+      env = { PGPASSWORD = servers.passwords.admin, PATH = os.getenv("PATH"), PGAPPNAME = "holder" },
+    }
+    running:write(statements)
+    if seen then running:expect(seen) end
+    return running
+  end
+
+  it("answers every question, and changes nothing", function ()
+    local r = health { "run" }
+    assert.equal(0, r.code, r.out .. r.err)
+    for _, words in ipairs { "max_connections", "or\"ders", "idle", "dead_percent", "mean_ms", "Counted since", "nothing" } do
+      assert.matches(words, r.out, 1, true)
+    end
+    assert.equal(0, health({ "plan" }).code)
+  end)
+
+  it("says so when pg_stat_statements is not installed", function ()
+    local r = health { "run", "--database", "postgres" }
+    assert.equal(0, r.code, r.out .. r.err)
+    assert.matches("pg_stat_statements is not installed", r.out, 1, true)
+  end)
+
+  it("answers at once while somebody holds a table alone, and says who waits for whom", function ()
+    local holder = session('begin; lock table "or""ders"; select \'held\';\n', "held")
+    local waiter = session('select count(*) from "or""ders";\n')
+    local until_ms = T.now_ms() + 10000
+    while pg.sql("select count(*) from pg_locks where not granted") == "0" and T.now_ms() < until_ms do end
+    local begun = T.now_ms()
+    local r = health { "run" }
+    holder:kill(15)
+    holder:finish()
+    waiter:write "\\q\n"
+    waiter:shut()
+    waiter:finish()
+    assert.equal(0, r.code, r.out .. r.err)
+    assert.is_true(T.now_ms() - begun < 10000)
+    assert.matches("idle in transaction", r.out, 1, true)
+    assert.matches('AccessShareLock on "or""ders"', r.out, 1, true)
+  end)
+
+  it("tells a role what it may not see, and goes on", function ()
+    local r = health({ "run" }, "app")
+    assert.equal(0, r.code, r.out .. r.err)
+  end)
+
+  it("refuses a duration without a unit and a number that is none", function ()
+    assert.equal(64, health({ "run", "--longer", "5" }).code)
+    assert.equal(64, health({ "run", "--rows", "0" }).code)
+  end)
+end)

@@ -1,0 +1,79 @@
+-- shop.lua: what the runbook specs share: a copy of the fixture migrations, an inventory, a tool that counts its calls.
+--
+--   local shop = require("tests.support.shop").open(pg, "prisma")
+--   shop.neap({ "run", "postgres/fresh-database", "--database", "x" })   shop.calls()   shop.folder
+--
+-- The tool is a wrapper around the real one: it writes each of its argument lists into a file, and while a file
+-- `kill-at` holds a number it kills neap before the call of that number, as a crash would.
+
+local servers = require "tests.support.servers"
+local suite = require "tests.support.suite"
+local tools = require "tests.support.tools"
+local child = require "tests.support.child"
+
+local M = {}
+
+local INVENTORY <const> = [[
+environment "demo" {
+  db = postgres { url = "postgresql://owner@127.0.0.1:%d/postgres", password = secret { env = "OWNER_PASSWORD" } },
+  migrations = folder { path = "%s" },
+  migrate = command { argv = { "%s" } },
+}
+]]
+
+local WRAPPER <const> = [[
+#!/bin/sh
+# Counts; dies with its caller when told to; else becomes the tool.
+here=%s
+echo "$*" >>"$here/calls"
+at=$(cat "$here/kill-at" 2>/dev/null)
+if [ -n "$at" ] && [ "$(wc -l <"$here/calls")" -eq "$at" ]; then
+  rm "$here/kill-at"
+  kill -9 "$(cat "$here/pid")"
+  exit 1
+fi
+exec %s "$@"
+]]
+
+--- A folder, an inventory and a tool for one test. `tool` is "prisma" or "drizzle"; `program` stands in for it.
+---@param pg table server
+---@param tool string
+---@param program? string
+---@return table shop
+function M.open(pg, tool, program)
+  local dir = suite.temp()
+  local shop = { dir = dir, folder = dir .. "/migrations", state = dir .. "/state" }
+  child.must { argv = { "cp", "-R", tools.migrations[tool], shop.folder } }
+  local argv = tools.command(tool)
+  suite.write(dir .. "/tool", WRAPPER:format(dir, program or argv and argv[1] or "/bin/false"))
+  T.mode(dir .. "/tool", tonumber("755", 8))
+  suite.write(dir .. "/inventory.lua", INVENTORY:format(pg.port, shop.folder, dir .. "/tool"))
+
+  --- Run neap to its end with the inventory, the state and the password of the shop.
+  function shop.neap(arguments)
+    local list = table.move(arguments, 1, #arguments, 1, {})
+    table.move({ "--inventory", dir .. "/inventory.lua", "--state", shop.state }, 1, 4, #list + 1, list)
+    if list[1] == "run" or list[1] == "plan" then table.move({ "--env", "demo" }, 1, 2, #list + 1, list) end
+    local running = servers.neap.start(list, { env = { OWNER_PASSWORD = servers.passwords.owner } })
+    suite.write(dir .. "/pid", tostring(running:pid()))
+    running:shut()
+    return running:finish(180000)
+  end
+
+  --- The argument lists the tool was called with.
+  function shop.calls()
+    local file, list = io.open(dir .. "/calls"), {}
+    if file then
+      for line in file:lines() do list[#list + 1] = line end
+      file:close()
+    end
+    return list
+  end
+
+  --- Kill neap before the nth call of the tool.
+  function shop.kill_at(n) suite.write(dir .. "/kill-at", tostring(n)) end
+
+  return shop
+end
+
+return M
