@@ -218,9 +218,9 @@ describe("postgres/fresh-database", function ()
   end)
 
   it("sets up databases with odd names", function ()
-    for _, database in ipairs { 'we"ird db', "größe-ünï", "o'clock; drop", "--%s$1" } do
-      if not open "drizzle" then return end
-      if database:sub(1, 1) ~= "-" then
+    for tool, names in pairs { drizzle = { 'we"ird db', "größe-ünï", "o'clock %s" }, prisma = { "we\"ird; ünï $1" } } do
+      for _, database in ipairs(names) do
+        if not open(tool) then return end
         local r = run(database)
         assert.equal(0, r.code, database .. "\n" .. r.out .. r.err)
         assert.is_true(exists(database))

@@ -47,7 +47,7 @@ function adapter() {
     port: Number(url.port || "5432"),
     user: decodeURIComponent(url.username),
     password: decodeURIComponent(url.password),
-    database: url.pathname.slice(1),
+    database: decodeURIComponent(url.pathname.slice(1)),
     allowExitOnIdle: true,
   });
   for (const method of ["connect", "connectToShadowDb"]) {
