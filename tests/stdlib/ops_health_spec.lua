@@ -82,6 +82,18 @@ describe("ops.health", function ()
     assert.equal("Running for longer than 90s", answer.title)
   end)
 
+  it("asks nothing that the read fence would refuse", function ()
+    local sql = require "native.sql"
+    local db = server_of { { "pg_extension", { { view = "public.pg_stat_statements", modern = true } } }, { "pg_blocking_pids", { { pid = 2, blocker = 1 } } } }
+    function db:value(text) return self:rows(text) and "" end
+    for _, question in ipairs(health.questions) do health.ask(db, question[1]) end
+    assert.is_true(#db.asked > #health.questions)
+    for _, asked in ipairs(db.asked) do
+      local found = assert(sql.read(asked[1]))
+      assert.is_true(found.reads, found.why)
+    end
+  end)
+
   it("has a word for every question", function ()
     for _, question in ipairs(health.questions) do
       assert.is_function(health[question[1]])

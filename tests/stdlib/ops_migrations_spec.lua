@@ -275,6 +275,25 @@ describe("ops.migrations on a drizzle folder", function ()
 end)
 
 describe("ops.migrations", function ()
+  it("asks nothing that the read fence would refuse", function ()
+    local sql, asked = require "native.sql", 0
+    local function ask(_, text)
+      local found = assert(sql.read(text))
+      assert.is_true(found.reads, found.why)
+      asked = asked + 1
+      return {}
+    end
+    local db = { rows = ask, has = ask }
+    local catalog = require "ops.catalog"
+    for _, word in ipairs { "tables", "relations", "enums" } do catalog[word](db) end
+    for _, dialect in ipairs { "prisma", "drizzle" } do
+      local rules = require("ops." .. dialect)
+      rules.recorded(db, '"a"."b"', {})
+      rules.holder(db)
+    end
+    assert.equal(6, asked)
+  end)
+
   it("refuses a folder that is no tool's", function ()
     local ok, err = pcall(function () migrations.of({ folder = folder_of {} }):names() end)
     assert.is_false(ok)
