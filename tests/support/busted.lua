@@ -32,7 +32,7 @@ if exclude ~= "" then options[#options + 1] = "--exclude-tags=" .. exclude end
 
 local arguments = table.move(arg, 1, #arg, #options + 1, options)
 if not is_named_file(arg) then table.move(add_specs("tests", {}), 1, 9999, #arguments + 1, arguments) end
-arguments[0] = arg[0]
+arguments[0], arguments[-1] = arg[0], arg[-1]
 arg = arguments -- luacheck: ignore (busted reads the global)
 
 require "busted.runner" { standalone = false }

@@ -57,8 +57,8 @@ static void check_left(lua_State *L, neap_host *host, int handles, int tasks) {
     lua_gc(L, LUA_GCCOLLECT);
     lua_gc(L, LUA_GCCOLLECT);
     int left = settle(host, handles);
-    if (left > handles) luaL_error(L, "%d handles are left open by this test", left - handles);
     if (host->tasks > tasks) luaL_error(L, "%d tasks are left running by this test", host->tasks - tasks);
+    if (left > handles) luaL_error(L, "%d handles are left open by this test", left - handles);
 }
 
 /* T.run(fn) -> what fn returns. fn runs as a task in mode "run", phase "act", with the recorder of recorder.c as its journal;
