@@ -11,7 +11,7 @@ local M = {}
 
 local scripts = {}
 
-scripts.bash = [[
+scripts.bash = [==[
 # bash completion for neap, made by: neap completion bash
 _neap() {
   local IFS=$'\n'
@@ -22,9 +22,9 @@ _neap() {
   esac
 }
 complete -F _neap neap
-]]
+]==]
 
-scripts.zsh = [[
+scripts.zsh = [==[
 #compdef neap
 # zsh completion for neap, made by: neap completion zsh
 _neap() {
@@ -41,9 +41,9 @@ _neap() {
   _describe neap described
 }
 compdef _neap neap
-]]
+]==]
 
-scripts.fish = [[
+scripts.fish = [==[
 # fish completion for neap, made by: neap completion fish
 function __neap_complete
   set -l found (neap __complete (commandline -opc)[2..-1] (commandline -ct) 2>/dev/null)
@@ -57,7 +57,7 @@ function __neap_complete
   end
 end
 complete -c neap -f -a '(__neap_complete)'
-]]
+]==]
 
 ---@param shell string
 ---@return string
@@ -171,7 +171,9 @@ end
 ---@return integer
 function M.complete(words, context)
   local ok, found = pcall(M.candidates, words, context)
-  for _, item in ipairs(ok and found or {}) do context.out(context.style:clean(item[1]) .. "\t" .. context.style:clean(item[2]) .. "\n") end
+  for _, item in ipairs(ok and found or {}) do
+    context.out(context.style:clean(item[1]) .. "\t" .. context.style:clean(item[2]) .. "\n")
+  end
   return 0
 end
 

@@ -31,14 +31,14 @@ end
 
 local function exists(path)
   local stat = file.stat(path)
-  return stat and stat.type == "file"
+  return stat and stat.kind == "file"
 end
 
 -- Every runbook below a folder, as names: "postgres/health".
 local function collect(folder, prefix, found, seen)
   for _, entry in ipairs(file.list(folder) or {}) do
     local path = folder .. "/" .. entry.name
-    if entry.type == "directory" then
+    if entry.kind == "directory" then
       collect(path, prefix .. entry.name .. "/", found, seen)
     elseif entry.name:match("%.lua$") then
       local name = prefix .. entry.name:sub(1, -5)
