@@ -7,6 +7,9 @@
  * Forgotten handles are closed with their `data` set to NULL: the callbacks of this folder take that as
  * "nobody is listening", since what they would call has probably been freed.
  *
+ * Whoever has a loop writes to pipes whose far ends may go away. That is an error to be told, not a signal to die of, so
+ * SIGPIPE is ignored from the first loop on; children get the default action back from libuv.
+ *
  * Stalls are measured, not prevented: a turn's length less the time libuv was idle in it is what the
  * callbacks took. Rejected: a heartbeat timer that aborts, which fails on busy machines for no fault of ours.
  */
@@ -34,6 +37,7 @@ static void require(int result, const char *what) {
 
 neap_loop *neap_loop_new(void) {
     neap_loop *loop = neap_zalloc(sizeof *loop);
+    signal(SIGPIPE, SIG_IGN);
     require(uv_loop_init(&loop->uv), "cannot make an event loop");
     require(uv_loop_configure(&loop->uv, UV_METRICS_IDLE_TIME), "cannot measure the event loop");
     return loop;
