@@ -132,6 +132,47 @@ describe("the redactor", function()
     end
   end)
 
+  it("agrees with marking every occurrence by hand", function()
+    local random, secrets = math.random, {}
+    local function word(least, most)
+      local letters = {}
+      for i = 1, random(least, most) do letters[i] = random() < 0.5 and "Q" or "Z" end
+      return table.concat(letters)
+    end
+    for i = 1, 12 do
+      secrets[i] = word(6, 9)
+      held[#held + 1] = assert(secret.of(secrets[i], "hand"))
+    end
+    local function by_hand(s)
+      local last_end, spans = 0, {}
+      for at = 1, #s do -- occurrences in order of their start; overlapping ones become one
+        local longest = 0
+        for _, value in ipairs(secrets) do
+          if s:sub(at, at + #value - 1) == value then longest = math.max(longest, #value) end
+        end
+        if longest > 0 and at <= last_end then
+          last_end = math.max(last_end, at + longest - 1)
+          spans[#spans][2] = last_end
+        elseif longest > 0 then
+          last_end = at + longest - 1
+          spans[#spans + 1] = { at, last_end }
+        end
+      end
+      local out, from = {}, 1
+      for _, span in ipairs(spans) do
+        out[#out + 1] = s:sub(from, span[1] - 1) .. "‹secret hand›"
+        from = span[2] + 1
+      end
+      return table.concat(out) .. s:sub(from)
+    end
+    for _ = 1, 300 do
+      local s = word(0, 80)
+      assert.equal(by_hand(s), text.redact(s), s)
+      local cut = random(0, #s)
+      assert.equal(by_hand(s), T.redact { s:sub(1, cut), s:sub(cut + 1) }, s)
+    end
+  end)
+
   it("makes one mark of occurrences that overlap, and one each of those that do not", function()
     assert.equal("‹secret canary.repeating›", text.redact("abababababababab"))
     assert.equal("‹secret canary.simple›‹secret canary.simple›", text.redact(canaries.simple:rep(2)))

@@ -1,6 +1,7 @@
 -- native.system: this machine, this process, signals, locks.
 
 local child = require "tests.support.child"
+local secret = require "native.secret"
 local suite = require "tests.support.suite"
 local system = require "native.system"
 
@@ -47,6 +48,35 @@ describe("system", function()
     assert.equal(15, c:finish().signal)
     assert.is_false(system.kill_group(c:pid(), started, "TERM"))
     assert.is_false(system.kill_group(1, system.started(1), "TERM"))
+  end)
+end)
+
+describe("a hardened process", function()
+  it("leaves no core, private files, and lives on when a pipe breaks", function()
+    local dir = suite.temp()
+    local c = child.start { cwd = dir, argv = { INTERPRETER, "-e", [[
+      T.harden()
+      io.open("made", "w"):close()
+      for line in io.lines("/proc/self/limits") do if line:find("core file") then print((line:gsub("%s+", " "))) end end
+      for line in io.lines("/proc/self/status") do if line:find("^SigIgn") then print(tonumber(line:match("%x+$"), 16) >> 12 & 1) end end
+      print("ready") io.stdout:flush() io.read("l")]] } }
+    c:expect("Max core file size 0 0 bytes")
+    c:expect("1\nready")
+    assert.equal("600\n", child.run { argv = { "stat", "-c", "%a", dir .. "/made" } }.out)
+    assert.equal("0\n", child.run { argv = { "stat", "-c", "%u", ("/proc/%d/mem"):format(c:pid()) } }.out)
+    c:kill(11)
+    c:finish()
+    assert.same({ "made" }, system.list(dir))
+  end)
+
+  it("keeps secrets in pages that are neither dumped nor, where the limit allows it, swapped", function()
+    local s = assert(secret.of("pages-canary-5", "a.b"))
+    local flags = {}
+    for line in io.lines("/proc/self/smaps") do
+      if line:find("^VmFlags") and line:find(" dd ") then flags[#flags + 1] = line end
+    end
+    assert.is_true(#flags > 0)
+    assert.is_truthy(secret.is(s))
   end)
 end)
 
