@@ -24,8 +24,9 @@ function M.front(style)
   local out = { style:paint("bold", "neap") .. " runs maintenance as checked, recorded, resumable steps.", "" }
   for _, group in ipairs(groups) do add(out, style:labelled(group[1], table.concat(group[2], "  "), { column = 6 })) end
   out[#out + 1] = ""
-  add(out, style:labelled("neap plan restore --env staging", "preview: what would happen, and what would be lost", { column = 32, label_paint = "cyan" }))
-  add(out, style:labelled("neap run restore --env staging", "do it", { column = 32, label_paint = "cyan" }))
+  local column = { column = 32, label_paint = "cyan" }
+  add(out, style:labelled("neap plan restore --env staging", "preview: what would happen, what would be lost", column))
+  add(out, style:labelled("neap run restore --env staging", "do it", column))
   out[#out + 1] = ""
   add(out, style:wrap("neap COMMAND --help explains a command, neap run RUNBOOK --help a runbook.", style.width))
   return out
@@ -50,11 +51,18 @@ local function flag_of(row)
   return row.value and flag .. " " .. row.value or flag
 end
 
+local function shown(value)
+  if type(value) ~= "table" then return tostring(value) end
+  local parts = {}
+  for n, item in ipairs(value) do parts[n] = tostring(item) end
+  return #parts == 0 and "none" or table.concat(parts, ", ")
+end
+
 local function words_of(row)
   local words = row.help or ""
   if row.among then words = words .. ": " .. table.concat(row.among, ", ") end
-  if row.default ~= nil then words = words .. (" (%s)"):format(tostring(row.default)) end
-  if row.example then words = words .. (", as in %s"):format(tostring(row.example)) end
+  if row.default ~= nil then words = words .. (" (%s)"):format(shown(row.default)) end
+  if row.example then words = words .. (", as in %s"):format(shown(row.example)) end
   if row.env then words = words .. " [" .. row.env .. "]" end
   return words
 end
@@ -90,7 +98,7 @@ end
 ---@param style table
 ---@return string[]
 function M.short(command, style)
-  local out = { style:paint("bold", "neap " .. command.name) .. ": " .. command.line }
+  local out = style:wrap(("neap %s: %s"):format(command.name, command.line), style.width)
   add(out, style:wrap("usage: " .. style:say(commands.usage(command)), style.width))
   local names = {}
   for _, row in ipairs(command.options) do names[#names + 1] = "--" .. row.name end
@@ -105,7 +113,9 @@ end
 ---@param style table
 ---@return string[]
 function M.full(command, style)
-  local out = { style:paint("bold", "neap " .. command.name) .. ": " .. command.line, "" }
+  local out = { style:paint("bold", "neap " .. command.name) }
+  add(out, style:wrap(command.line, style.width))
+  out[#out + 1] = ""
   add(out, style:wrap("usage: " .. style:say(commands.usage(command)), style.width))
   out[#out + 1] = ""
   add(out, style:wrap(command.text, style.width))
@@ -148,8 +158,9 @@ local topics = {}
 
 function topics.exit(style)
   local out = { style:paint("bold", "Exit codes"), "" }
-  for _, row in ipairs(codes.meanings) do add(out, style:labelled(style:lead(tostring(row[1]), 3), row[2], { column = 4, label_paint = "bold" })) end
-  add(out, style:labelled("128+n", "ended by signal n", { column = 4, label_paint = "bold" }))
+  local column = { column = 5, label_paint = "bold" }
+  for _, row in ipairs(codes.meanings) do add(out, style:labelled(style:lead(tostring(row[1]), 3), row[2], column)) end
+  add(out, style:labelled("128+n", "ended by signal n", column))
   return out
 end
 
@@ -195,7 +206,8 @@ function M.run(operands, _, context)
   if command then context.lines(M.full(command, context.style)) return 0 end
   if topics[topic] then context.lines(topics[topic](context.style)) return 0 end
   local near = text.nearest(topic, M.topics())
-  return raise("usage", ('there is no help on "%s"'):format(topic), near and ('Did you mean "%s"?'):format(near) or "neap help lists the commands.")
+  return raise("usage", ('there is no help on "%s"'):format(topic),
+    near and ('Did you mean "%s"?'):format(near) or "neap help lists the commands.")
 end
 
 return M

@@ -25,7 +25,7 @@ end
 
 local function param_words(param)
   local words = param.help or ""
-  if param.default ~= nil then words = words .. (" (%s)"):format(tostring(param.default)) end
+  if param.default ~= nil and type(param.default) ~= "table" then words = words .. (" (%s)"):format(tostring(param.default)) end
   return words
 end
 

@@ -9,6 +9,7 @@ local help = require "command.help"
 local json = require "show.json"
 local options = require "command.options"
 local raise = require "core.raise"
+local system = require "native.system"
 local text = require "core.text"
 
 local M = {}
@@ -19,22 +20,22 @@ local function unknown_command(word)
     near and ("Did you mean neap %s?"):format(near) or "neap help lists the commands.")
 end
 
--- The words after the command, read with the flags of the runbook when it has one. Asking for help
--- must work although the rest of the line is wrong, so it is looked for first.
+-- The words after the command, read with the flags of the runbook when it has one.
 local function read(command, words)
   local rows = commands.options(command)
-  if not command.runbook then return options.parse(words, rows, command.name), {} end
+  if not command.runbook then return options.parse(words, rows, command.name) end
   local runbooks = require "command.runbooks"
   local name = options.first_operand(words, rows)
-  if not name then return options.parse(words, rows, command.name), {} end
+  if not name then return options.parse(words, rows, command.name) end
   local info = runbooks.inspect(name, { share = context.share() })
   local flags = runbooks.flags(info, rows)
   for _, row in ipairs(flags) do rows[#rows + 1] = row end
   local parsed = options.parse(words, rows, command.name)
   parsed.arguments = runbooks.arguments(parsed, flags)
-  return parsed, flags, info
+  return parsed
 end
 
+-- Asking for help must work although the rest of the line is wrong, so it is looked for first.
 local function asks_for_help(words)
   for _, word in ipairs(words) do
     if word == "--" then return false end
@@ -58,6 +59,15 @@ local function show_help(command, words, here)
   return 0
 end
 
+-- Every NEAP_ variable stands for a flag that was not given.
+local function fill_from_environment(command, parsed)
+  for _, row in ipairs(commands.options(command)) do
+    local name = row.env and row.env:match("^NEAP_%u+$")
+    local value = name and system.env(name)
+    if value and value ~= "" and parsed.options[row.name] == nil then parsed.options[row.name] = value end
+  end
+end
+
 local function dispatch(command, words, state)
   if asks_for_help(words) then return show_help(command, words, state.here) end
   if #words == 0 and #command.arguments > 0 and not command.arguments[1].optional then
@@ -65,6 +75,7 @@ local function dispatch(command, words, state)
     return codes.of("usage")
   end
   local parsed = read(command, words)
+  fill_from_environment(command, parsed)
   state.here = context.new(parsed.options)
   options.check_operands(command, parsed.operands, commands.usage(command))
   return require("command." .. command.name).run(parsed.operands, parsed, state.here)
@@ -125,4 +136,4 @@ function M.main(argv)
   return result
 end
 
-return setmetatable(M, { __call = function(_, argv) return M.main(argv) end })
+return M.main

@@ -15,7 +15,7 @@ end
 M.everywhere = {
   switch("help", "say what the command does, with all its options", "h"),
   option("state", "DIR", "where the journals are kept", { complete = "directory", env = "NEAP_STATE" }),
-  option("color", "WHEN", "auto, always or never", { among = { "auto", "always", "never" }, env = "NO_COLOR, CLICOLOR_FORCE" }),
+  option("color", "WHEN", "colour", { among = { "auto", "always", "never" }, env = "NO_COLOR, CLICOLOR_FORCE" }),
   option("width", "COLUMNS", "lines no longer than this", { env = "COLUMNS" }),
   switch("ascii", "plain signs instead of Unicode ones"),
   switch("json", "JSON lines for programs on the standard output"),
