@@ -131,24 +131,14 @@ local function find(pages, name)
     or "It has: " .. text.join(text.keys(pages)) .. ".")
 end
 
-local function write_all(pages, directory)
-  for _, name in ipairs(text.keys(pages)) do
-    local path = directory .. "/" .. name
-    local file, why = io.open(path, "w")
-    if not file then raise("usage", why, "Make the directory first.") end
-    file:write(pages[name]())
-    file:close()
-  end
-end
-
 ---@param operands string[]
 ---@param parsed Parsed
 ---@param context table
 ---@return integer exit code
 function M.run(operands, parsed, context)
   local pages = M.pages()
-  if parsed.options.output then
-    write_all(pages, parsed.options.output)
+  if parsed.options.list then
+    context.lines(text.keys(pages))
     return 0
   end
   context.out(find(pages, operands[1] or "neap")())

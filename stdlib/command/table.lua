@@ -142,9 +142,9 @@ M.commands = {
   },
   {
     name = "man", line = "print a manual page", arguments = { { "PAGE", optional = true } },
-    text = "Pages: neap, one for each command (neap-run …), neap-runbook (the language) and inventory.",
-    options = { option("output", "DIR", "write all pages there instead", { complete = "directory" }) },
-    examples = { { "neap man neap-runbook | man -l -", "read about the language" }, { "neap man --output man", "make all pages" } },
+    text = "Pages: neap, one for each command (neap-run …), neap-runbook (the language) and neap-inventory.",
+    options = { switch("list", "the names of all pages instead") },
+    examples = { { "neap man neap-runbook | man -l -", "read about the language" }, { "neap man --list", "the names of all pages" } },
   },
   {
     name = "version", line = "the version of neap and of the libraries inside it", arguments = {},

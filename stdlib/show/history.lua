@@ -1,6 +1,7 @@
 -- Past runs as a list, newest first: when, how it ended, how long it took, who. A run that still owes
 -- something shows the command that settles it, because that is why people look.
 local duration = require "core.duration"
+local instant = require "core.instant"
 local tables = require "core.tables"
 local text = require "core.text"
 
@@ -21,10 +22,9 @@ function M.prefix(rows)
 end
 
 ---@param ms integer
----@param utc_offset? integer minutes
 ---@return string "2026-04-25 02:00"
-function M.when(ms, utc_offset)
-  return os.date("!%Y-%m-%d %H:%M", ms // 1000 + (utc_offset or 0) * 60)
+function M.when(ms)
+  return instant.date(ms) .. " " .. instant.time(ms):sub(1, 5)
 end
 
 local function took(row, now)

@@ -1,6 +1,7 @@
 -- A run for a log file or a pipe: one line when a step starts, its lines when it ends, and at most
 -- one progress line in thirty seconds. No cursor movement, no redrawing; each line begins with the
 -- time of day in UTC, because a log is read next to other logs.
+local instant = require "core.instant"
 local Story = require "show.story"
 local style = require "show.style"
 local text = require "show.text"
@@ -19,13 +20,8 @@ function M.new(options)
   return setmetatable({ write = options.write, clock = options.clock, style = inner, story = Story.new(), last = {} }, Plain)
 end
 
-local function stamp(ms)
-  local seconds = ms // 1000 % 86400
-  return ("%02d:%02d:%02dZ "):format(seconds // 3600, seconds // 60 % 60, seconds % 60)
-end
-
 local function say(self, at, lines)
-  local head, parts = stamp(at), {}
+  local head, parts = instant.time(at) .. "Z ", {}
   for _, line in ipairs(lines) do parts[#parts + 1] = (head .. line):gsub("%s+$", "") .. "\n" end
   if #parts > 0 then self.write(table.concat(parts)) end
 end

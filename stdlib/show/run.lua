@@ -2,6 +2,7 @@
 -- and their outcomes, who answered what, and how it ended. `neap show RUN --step 4` is one of these
 -- steps with everything that was recorded about it.
 local duration = require "core.duration"
+local instant = require "core.instant"
 local Story = require "show.story"
 local text = require "core.text"
 local view = require "show.text"
@@ -10,10 +11,6 @@ local M = {}
 
 local function add(out, lines)
   for _, line in ipairs(lines) do out[#out + 1] = line end
-end
-
-local function timestamp(ms)
-  return os.date("!%Y-%m-%d %H:%M:%SZ", ms // 1000)
 end
 
 -- One fact about a step under its title: sign, words that wrap, a dim note below.
@@ -80,11 +77,11 @@ local function facts_of_run(story, style)
   local function fact(label, body) add(out, style:labelled(label, style:clean(body), { column = 9 })) end
   fact("runbook", run.file or run.runbook)
   fact("by", ("%s on %s"):format(run.user or "?", run.host or "?"))
-  fact("started", timestamp(story.began))
+  fact("started", instant.stamp(story.began))
   for _, resume in ipairs(story.resumes) do
-    fact("resumed", ("%s by %s on %s"):format(timestamp(resume.at), resume.by or "?", resume.host or "?"))
+    fact("resumed", ("%s by %s on %s"):format(instant.stamp(resume.at), resume.by or "?", resume.host or "?"))
   end
-  if story.finished then fact("ended", ("%s, after %s"):format(timestamp(story.finished), duration.format(story:elapsed()))) end
+  if story.finished then fact("ended", ("%s, after %s"):format(instant.stamp(story.finished), duration.format(story:elapsed()))) end
   for n, name in ipairs(text.keys(run.params or {})) do
     fact(n == 1 and "with" or "", ("%s = %s"):format(name, tostring(run.params[name])))
   end

@@ -8,7 +8,7 @@ install -D -m 755 neap "$root/bin/neap"
 mkdir -p "$root/share/man"
 pages=$(mktemp -d)
 trap 'rm -rf "$pages"' EXIT
-./neap man --output "$pages" >/dev/null
+for page in $(./neap man --list); do ./neap man "$page" >"$pages/$page"; done
 for page in "$pages"/*.[1-9]; do
   install -D -m 644 "$page" "$root/share/man/man${page##*.}/${page##*/}"
 done
