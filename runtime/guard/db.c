@@ -25,11 +25,9 @@ sqlite3 *neap_db_open(const char *path, int flags, neap_err *err) {
     }
     sqlite3_extended_result_codes(db, 1);
     sqlite3_busy_timeout(db, NEAP_DB_BUSY_MS);
-    if (flags & SQLITE_OPEN_READONLY) {
-        sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
-        sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
-        sqlite3_db_config(db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
-    }
+    sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+    sqlite3_db_config(db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
+    sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
     return db;
 }
 

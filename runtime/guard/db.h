@@ -11,7 +11,7 @@
 
 enum { NEAP_DB_HEADER = 100, NEAP_DB_PAGE = 4096, NEAP_DB_BUSY_MS = 5000 };
 
-/* `flags` as sqlite3_open_v2. A read-only connection trusts nothing in the file's schema and never checkpoints. */
+/* `flags` as sqlite3_open_v2. Nothing in the file's schema is trusted, and closing never checkpoints. */
 sqlite3 *neap_db_open(const char *path, int flags, neap_err *err);
 bool neap_db_exec(sqlite3 *db, const char *sql, neap_err *err);
 sqlite3_stmt *neap_db_prepare(sqlite3 *db, const char *sql, neap_err *err);

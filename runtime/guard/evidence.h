@@ -25,7 +25,7 @@ typedef struct neap_evidence {
 bool neap_evidence_open(neap_evidence *e, const neap_statedir *state, const char *run, neap_err *err);
 void neap_evidence_close(neap_evidence *e);
 
-/* What every read needs: is the file there, ours, and sealed? Used on an open connection by the writer too. */
+/* What the file's own header says; INVALID when it is not ours, newer than we are, or damaged. */
 bool neap_evidence_is_sealed(sqlite3 *db, bool *sealed, neap_err *err);
 
 /* Walk the chain and compare its end with the anchor: `head` and `last` are those of the newest record. */

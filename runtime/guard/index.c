@@ -97,7 +97,8 @@ static sqlite3 *open_to_read(const char *state, neap_err *err) {
     if (lstat(state, &st) != 0 && errno == ENOENT) return NULL;
     if (!neap_statedir_open(&dir, state, false, err)) return NULL;
     bool there = fstatat(dir.fd, "index.db", &st, AT_SYMLINK_NOFOLLOW) == 0;
-    sqlite3 *db = there ? open_index(&dir, SQLITE_OPEN_READONLY, err) : NULL;
+    /* Writable all the same: whoever died in the middle of a write left a journal that the next reader must roll back. */
+    sqlite3 *db = there ? open_index(&dir, SQLITE_OPEN_READWRITE, err) : NULL;
     neap_statedir_close(&dir);
     bool ok = db && check_layout(db, &layout, err);
     if (ok && layout == LAYOUT) return db;

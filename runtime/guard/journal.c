@@ -286,13 +286,13 @@ static neap_journal *new_journal(const char *run) {
     return j;
 }
 
-/* From rollback mode to the log, and the statements that are kept. */
+/* From rollback mode to the log, and the statements that are kept. The change of the header is one sector: with the rollback
+ * journal in memory it cannot leave a hot one behind, which a reader could not open. */
 static bool start_log(neap_journal *j, neap_err *err) {
     int on = 1;
-    if (!neap_db_exec(j->db, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0;"
+    if (!neap_db_exec(j->db, "PRAGMA journal_mode=MEMORY; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0;"
                              "SELECT seq FROM record LIMIT 1", err)) return false;
     sqlite3_file_control(j->db, "main", SQLITE_FCNTL_PERSIST_WAL, &on);
-    sqlite3_db_config(j->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
     sqlite3_wal_hook(j->db, on_log, j);
     j->log_size = LOG_FIRST;
     if (neap_db_grow_log(j->db, LOG_FIRST) != SQLITE_OK)
@@ -411,7 +411,9 @@ void neap_journal_free(neap_journal *j) {
 
 /* ---- seal ---- */
 
+/* Not synced by itself: the checkpoint that follows syncs the log first. */
 static bool write_seal(neap_journal *j, const char *status, neap_err *err) {
+    if (!neap_db_exec(j->db, "PRAGMA synchronous=NORMAL", err)) return false;
     sqlite3_stmt *s = neap_db_prepare(j->db, "INSERT INTO seal(status, at) VALUES (?, ?)", err);
     if (!s) return false;
     sqlite3_bind_text(s, 1, status, -1, SQLITE_STATIC);
@@ -421,12 +423,14 @@ static bool write_seal(neap_journal *j, const char *status, neap_err *err) {
     return ok;
 }
 
-/* Checkpoint everything, give up the log, and see that it is so. */
+/* Checkpoint everything, give up the log, and see that it is so. MEMORY for the reason start_log gives; in the file it
+ * is the same plain mode as DELETE. */
 static bool close_log(neap_journal *j, neap_err *err) {
     int off = 0;
     bool sealed = false;
     sqlite3_file_control(j->db, "main", SQLITE_FCNTL_PERSIST_WAL, &off);
-    return neap_db_exec(j->db, "PRAGMA journal_mode=DELETE", err) && neap_evidence_is_sealed(j->db, &sealed, err)
+    return neap_db_exec(j->db, "PRAGMA synchronous=FULL; PRAGMA journal_mode=MEMORY", err)
+        && neap_evidence_is_sealed(j->db, &sealed, err)
         && (sealed || neap_err_set(err, NEAP_E_BUSY, "the log of \"%s\" could not be closed", j->file));
 }
 

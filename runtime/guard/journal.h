@@ -8,7 +8,7 @@
  *     appended while a commit runs belong to the next one. Adjacent records share a commit.
  *   - Before and after each commit the file is still the one that was opened, ours and 0600, else the run must stop.
  *   - On a full disk a ballast file is given up, so that the failure itself is recorded.
- *   - Sealed at the end: checkpointed, journal_mode back to DELETE, one plain file; its SHA-256 goes into the anchor and the index.
+ *   - Sealed at the end: checkpointed, no longer in WAL mode, one plain file; its SHA-256 goes into the anchor and the index.
  *   - No body is written that has not passed neap_redact.
  *
  * Layout of the state directory (0700; files 0600):
