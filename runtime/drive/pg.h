@@ -47,6 +47,9 @@ void neap_pg_send(neap_pg *c, const neap_pg_query *q, neap_pg_done_fn done, void
  * failed, those up to the next Sync end with the code CANCELLED. The last one is always followed by a Sync. */
 void neap_pg_flight(neap_pg *c, const neap_pg_query *queries, int count, neap_pg_done_fn done, void *const *args);
 
+/* Within a `done`: keep its result, which is the caller's to PQclear from now on. */
+PGresult *neap_pg_keep(neap_pg *c);
+
 /* COPY ... TO STDOUT / FROM STDIN as a stream; `ready` is called when the stream may be used, or with why not. Reading ends with 0
  * only after the server confirmed the whole copy; `shut` ends a COPY FROM and is done when the server has confirmed it. The stream must be
  * freed before the connection; freeing it early aborts the copy. */

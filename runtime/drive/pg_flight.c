@@ -181,7 +181,15 @@ void neap_pg_take(neap_pg *c) {
     while (c->state == PG_OPEN && neap_pg_front(c) && !PQisBusy(c->conn) && silent < 2) {
         PGresult *result = PQgetResult(c->conn);
         silent = result ? 0 : silent + 1;
+        c->current = result;
         place(c, neap_pg_front(c), result);
-        PQclear(result);
+        PQclear(c->current);                       /* NULL when the callback kept it */
+        c->current = NULL;
     }
+}
+
+PGresult *neap_pg_keep(neap_pg *c) {
+    PGresult *result = c->current;
+    c->current = NULL;
+    return result;
 }

@@ -52,6 +52,7 @@ struct neap_pg {
     int64_t     cancel_until;     /* monotonic; 0: nothing is being cancelled */
     struct pg_copy *copy;         /* the running COPY */
     int64_t     copied;
+    PGresult   *current;          /* the answer a callback is looking at */
     int         busy;             /* depth of our own calls: freeing is put off until 0 */
     bool        doomed;
 };

@@ -1,0 +1,166 @@
+/* pg_fence.c -- the six parts around every read (all six, always, one fence per call).
+ *
+ *   1 parse       the server's own grammar says: one statement that reads (guard/sql.h)
+ *   2 functions   every function called is looked up in pg_proc: all its overloads immutable or stable, or vetted by name
+ *   3 session     a connection of its own whose sessions are read-only, with lock, statement and idle timeouts;
+ *                 BEGIN … REPEATABLE READ READ ONLY; SELECT 1 (after which the mode can no longer be changed)
+ *   4 role        what the inventory gives for previews; a superuser's reads are labelled declared
+ *   5 standby     chosen above (stdlib/client/postgres.lua)
+ *   6 tripwire    the transaction must not have taken an id; always rolled back, in the same flight, behind a Sync of its own
+ *
+ * The flight is one write and one round trip; the look-up costs one more the first time a function is seen on a
+ * connection. Names are looked up without regard to search_path: any overload anywhere counts. Some stable functions take SQL as
+ * text or take a transaction id; they are refused by name.
+ *
+ * A cancel meant for a neighbour may hit this flight (pg_cancel.c): it is then repeated, once.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "bind/pg_private.h"
+
+const char neap_pg_fence_begin[] = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+
+/* ---- part one ---- */
+
+bool neap_pg_fence_parse(pg_op *op) {
+    return neap_sql_read(&op->parsed, op->sql, &op->err) && neap_sql_check_read(&op->parsed, &op->err);
+}
+
+/* ---- part two ---- */
+
+/* Called stable, and yet they run SQL given as text, or take a transaction id. */
+static bool is_treacherous(const char *name) {
+    static const char *const names[] = {"txid_current", "pg_current_xact_id", "query_to_xml", "query_to_xmlschema",
+        "query_to_xml_and_xmlschema", "cursor_to_xml", "cursor_to_xmlschema", "ts_stat", "ts_rewrite", "connectby", "normal_rand", NULL};
+    const char *dot = strrchr(name, '.'), *bare = dot ? dot + 1 : name;
+    for (const char *const *n = names; *n; n++)
+        if (strcmp(bare, *n) == 0) return true;
+    return strncmp(bare, "crosstab", 8) == 0 || strncmp(bare, "dblink", 6) == 0 || strncmp(bare, "lo_", 3) == 0;
+}
+
+static bool is_known(const pg_handle *h, const char *name) {
+    for (int i = 0; i < h->function_count; i++)
+        if (strcmp(h->functions[i], name) == 0) return true;
+    return false;
+}
+
+static void remember(pg_handle *h, const char *name) {
+    char **grown = realloc(h->functions, sizeof *grown * (size_t)(h->function_count + 1));
+    if (!grown) return;                            /* it is asked again */
+    h->functions = grown;
+    h->functions[h->function_count++] = neap_strdup(name);
+}
+
+static bool refuse_function(pg_op *op, const char *name, const char *why) {
+    neap_err_set(&op->err, NEAP_E_REFUSED, "a read may not call %s(): %s", name, why);
+    return neap_err_hint(&op->err, "Reads may call functions that PostgreSQL marks stable or immutable; what changes something belongs into exec or a named word.");
+}
+
+/* The names not yet known, as an array literal; empty when all are. */
+static bool gather(pg_op *op, neap_buf *names) {
+    for (char **f = op->parsed.functions; f && *f; f++) {
+        if (is_treacherous(*f)) return refuse_function(op, *f, "it runs SQL of its own or takes a transaction id");
+        if (is_known(op->h, *f) || neap_sql_is_vetted(*f)) continue;
+        neap_buf_addc(names, names->len ? ',' : '{');
+        neap_buf_addc(names, '"');
+        for (const char *c = *f; *c; c++) {
+            if (*c == '"' || *c == '\\') neap_buf_addc(names, '\\');
+            neap_buf_addc(names, *c);
+        }
+        neap_buf_addc(names, '"');
+    }
+    if (names->len) neap_buf_addc(names, '}');
+    return true;
+}
+
+/* A row for each volatile function that answers to one of the names, with or without its schema. */
+static const char lookup[] =
+    "SELECT DISTINCT u.name FROM pg_catalog.unnest($1::text[]) AS u(name) JOIN pg_catalog.pg_proc p"
+    " ON p.proname = u.name OR p.proname = pg_catalog.regexp_replace(u.name, '^.*[.]', '')"
+    " JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace"
+    " WHERE p.provolatile = 'v' AND (u.name = p.proname OR u.name = n.nspname || '.' || p.proname)";
+
+static void on_lookup(void *arg, PGresult *r, const neap_err *err) {
+    pg_op *op = arg;
+    if (err) neap_pg_op_error(op, err);
+    else if (PQntuples(r) > 0) refuse_function(op, PQgetvalue(r, 0, 0), "it is volatile, so it may change something");
+    if (op->cancelled && !op->err.code) neap_err_set(&op->err, NEAP_E_CANCELLED, "cancelled before it was sent");
+    if (op->err.code) {
+        neap_op_finish(&op->gate.op);
+        return;
+    }
+    for (char **f = op->parsed.functions; f && *f; f++)
+        if (!is_known(op->h, *f)) remember(op->h, *f);
+    op->then(op);
+}
+
+void neap_pg_fence_functions(pg_op *op, void (*then)(pg_op *op)) {
+    neap_buf names = NEAP_BUF_INIT;
+    op->then = then;
+    if (!gather(op, &names)) {
+        neap_op_finish(&op->gate.op);
+    } else if (!names.len) {
+        then(op);
+    } else {
+        const char *value = names.data;
+        neap_pg_query q = {lookup, 1, &value, NULL, NULL, true};
+        neap_pg_send(op->h->pg, &q, on_lookup, op);
+    }
+    neap_buf_close(&names);
+}
+
+/* ---- parts three and six ---- */
+
+const char *neap_pg_tripwire(const pg_handle *h) {
+    PGconn *conn = neap_pg_conn(h->pg);
+    return conn && PQserverVersion(conn) < 130000 ? "SELECT txid_current_if_assigned()" : "SELECT pg_current_xact_id_if_assigned()";
+}
+
+void neap_pg_check_tripwire(pg_op *op, const PGresult *r) {
+    if (PQntuples(r) == 1 && PQgetisnull(r, 0, 0)) return;
+    neap_err_set(&op->err, NEAP_E_REFUSED, "the statement was no read: it took a transaction id, and was rolled back");
+    neap_err_hint(&op->err, "A function or a view behind it writes or locks; call it by exec in act.");
+}
+
+bool neap_pg_was_hit_by_accident(pg_op *op, const neap_err *err) {
+    bool user = strcmp(err->sqlstate, "57014") == 0 && err->message && strstr(err->message, "user request");
+    bool stale = strcmp(err->sqlstate, "25P02") == 0;
+    return (user || stale) && !op->cancelled && !op->repeated;
+}
+
+static void fly(pg_op *op);
+
+static void on_answer(void *arg, PGresult *r, const neap_err *err) {
+    enum { BEGIN, FREEZE, STATEMENT, TRIPWIRE, ROLLBACK };
+    pg_op *op = arg;
+    int answer = op->answers++;
+    if (err) neap_pg_op_error(op, err);
+    if (answer == STATEMENT && !err) op->result = neap_pg_keep(op->h->pg);
+    if (answer == TRIPWIRE && !err) neap_pg_check_tripwire(op, r);
+    if (answer < ROLLBACK) return;
+    if (err && err->code != NEAP_E_CLOSED)         /* a transaction that cannot be ended: nobody shall read inside it */
+        neap_pg_kill(op->h->pg, NEAP_E_CLOSED, "a read could not be rolled back");
+    if (op->err.code && neap_pg_was_hit_by_accident(op, &op->err) && neap_pg_is_alive(op->h->pg)) {
+        op->repeated = true;
+        neap_err_close(&op->err);
+        fly(op);
+        return;
+    }
+    neap_op_finish(&op->gate.op);
+}
+
+static void fly(pg_op *op) {
+    const pg_params *p = &op->params;
+    neap_pg_query queries[5] = {
+        neap_pg_plain(neap_pg_fence_begin, false), neap_pg_plain("SELECT 1", false),
+        {op->sql, p->count, (const char *const *)p->values, p->lengths, p->formats, false},
+        neap_pg_plain(neap_pg_tripwire(op->h), true), neap_pg_plain("ROLLBACK", true)};
+    void *args[5] = {op, op, op, op, op};
+    op->answers = 0;
+    PQclear(op->result);
+    op->result = NULL;
+    neap_pg_flight(op->h->pg, queries, 5, on_answer, args);
+}
+
+void neap_pg_fence_start(pg_op *op) { neap_pg_fence_functions(op, fly); }

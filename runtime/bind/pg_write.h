@@ -1,0 +1,24 @@
+/* pg_write.h -- what pg_write.c and pg_tx.c share: a write that may have to ask for its own end. */
+#ifndef NEAP_BIND_PG_WRITE_H
+#define NEAP_BIND_PG_WRITE_H
+
+#include "bind/pg_private.h"
+#include "drive/pg_fate.h"
+
+enum { PG_FATE_MS = 60000 };
+
+/* Evidence of this connection, and of the transaction when xid is not NULL, as JSON members. */
+void neap_pg_add_evidence(neap_buf *out, const pg_handle *h, const char *xid);
+/* Start asking what became of `xid`; `q` is where the inquiry is kept. */
+void neap_pg_ask_fate(pg_handle *h, const char *xid, neap_pg_inquiry **q, neap_pg_fate_fn done, void *arg);
+/* [-0, +1, m] {count=, rows=, tag=} of a statement's answer; NULL: it was lost, though the statement was done. */
+void neap_pg_push_done(lua_State *L, const PGresult *result);
+long long neap_pg_count(const PGresult *result);          /* rows changed; 0 where the tag has none */
+/* False and op->err for what a write may not be: several statements, transaction control, COPY with the client. */
+bool neap_pg_check_write(pg_op *op);
+/* UPDATE, DELETE, INSERT, MERGE: what max_rows bounds. */
+bool neap_pg_changes_rows(const pg_op *op);
+/* op->err for a statement that changed too many rows. */
+void neap_pg_too_many(pg_op *op, long long count);
+
+#endif
