@@ -4,7 +4,6 @@
  *   pg_fence.c  the fence around every read             pg_read.c   value row rows has        pg_rows.c   each, streamed
  *   pg_turn.c   who may write on a connection           pg_write.c  exec                      pg_tx.c     transactions
  *   pg_admin.c  create, drop, terminate                 pg_lock.c   locks and holds           pg_probe.c  what became of it
- *   pg_copy_lua.c  COPY to and from files
  */
 #ifndef NEAP_BIND_PG_PRIVATE_H
 #define NEAP_BIND_PG_PRIVATE_H
@@ -111,6 +110,8 @@ extern const char neap_pg_fence_begin[];
 const char *neap_pg_tripwire(const pg_handle *h);
 /* [-0, +n, m] the answer in the shape asked for; pg_read.c. */
 int neap_pg_push_shape(lua_State *L, pg_op *op);
+/* The shape of "value", "row", "rows" or "has". */
+int neap_pg_shape(const char *verb);
 /* Is the tripwire's answer harmless? Else op->err. */
 void neap_pg_check_tripwire(pg_op *op, const PGresult *result);
 bool neap_pg_was_hit_by_accident(pg_op *op, const neap_err *err);
@@ -126,6 +127,8 @@ typedef struct pg_turn {
 
 /* [-0, +1, m] a turn, queued; to be closed with its function when `scoped`. The handle at `index` stays referenced. */
 pg_turn *neap_pg_turn_new(lua_State *L, int index, pg_handle *h, bool scoped);
+/* [-0, +1, m] another turn, not scoped, that stands where `from` stood; `from` is given back without a trace. */
+pg_turn *neap_pg_turn_move(lua_State *L, int index, pg_turn *from);
 bool neap_pg_turn_has(const pg_turn *t);
 void neap_pg_turn_wait(pg_turn *t, neap_op *op);
 void neap_pg_turn_end(pg_turn *t);            /* roll back what is open, let the next one go */
@@ -133,7 +136,7 @@ void neap_pg_turn_end(pg_turn *t);            /* roll back what is open, let the
 /* ---- methods, by file ---- */
 
 extern const luaL_Reg neap_pg_read_methods[], neap_pg_rows_methods[], neap_pg_write_methods[], neap_pg_tx_methods[], neap_pg_admin_methods[],
-    neap_pg_lock_methods[], neap_pg_copy_methods[];
+    neap_pg_lock_methods[];
 int neap_pg_probe(lua_State *L);
 int neap_pg_orphan(lua_State *L);
 /* [-0, +0, m] the metatables of what these files hand out. */

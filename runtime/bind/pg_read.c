@@ -52,9 +52,15 @@ static const neap_op_class read_class = {"an answer from PostgreSQL", neap_pg_op
 static int read_start(lua_State *L, neap_gate *g) {
     pg_op *op = (pg_op *)g;
     if (!neap_pg_op_alive(op)) return neap_pg_op_fail(L, op);
+    if (!neap_list_is_empty(&op->h->turns)) {      /* inside a cursor's transaction a read would end it */
+        neap_err_set(&op->err, NEAP_E_BUSY, "rows are being streamed over this connection");
+        return neap_pg_op_fail(L, op);
+    }
     neap_pg_fence_start(op);
     return neap_await(L, &g->op);
 }
+
+int neap_pg_shape(const char *verb) { return verb[0] == 'v' ? SHAPE_VALUE : verb[0] == 'h' ? SHAPE_HAS : verb[3] ? SHAPE_ROWS : SHAPE_ROW; }
 
 static int read_begin(lua_State *L, int shape) {
     pg_handle *h = neap_pg_check_fenced(L, 1);

@@ -57,6 +57,17 @@ pg_turn *neap_pg_turn_new(lua_State *L, int index, pg_handle *h, bool scoped) {
     return t;
 }
 
+pg_turn *neap_pg_turn_move(lua_State *L, int index, pg_turn *from) {
+    pg_turn *t = neap_pg_turn_new(L, index, from->h, false);
+    neap_list_remove(&t->node);
+    neap_list_append(&from->node, &t->node);       /* appending to a node puts it right before that node: in its place */
+    neap_list_remove(&from->node);
+    t->open = from->open;
+    from->h = NULL;
+    from->open = false;
+    return t;
+}
+
 void neap_pg_turn_wait(pg_turn *t, neap_op *op) { t->waiter = op; }
 
 void neap_pg_open_turn(lua_State *L) {

@@ -85,6 +85,10 @@ static void push_scalar(lua_State *L, Oid type, const char *text, size_t len) {
     }
 }
 
+static bool is_scalar(Oid type) {
+    return type == OID_INT4 || type == OID_INT8 || type == 25 || type == 1043 || type == OID_BOOL || type == OID_TIMESTAMPTZ;
+}
+
 /* ---- arrays ---- */
 
 /* One element's text, quotes and backslashes resolved. */
@@ -148,7 +152,7 @@ void neap_pg_push_value(lua_State *L, const PGresult *result, int row, int colum
         return;
     }
     const char *text = PQgetvalue(result, row, column);
-    Oid type = PQftype(result, column), element = type == OID_INT4 || type == 25 ? InvalidOid : element_of(type);
+    Oid type = PQftype(result, column), element = is_scalar(type) ? InvalidOid : element_of(type);
     if (element) push_list(L, element, text);
     else push_scalar(L, type, text, (size_t)PQgetlength(result, row, column));
 }

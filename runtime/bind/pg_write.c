@@ -20,8 +20,8 @@ enum { STAGE_TURN, STAGE_XID, STAGE_RUN, STAGE_COMMIT, STAGE_FATE };
 typedef struct exec_op {
     pg_op    base;
     pg_turn *turn;
-    char    *xid;
-    bool     alone, bounded, committed, sent;
+    char    *xid, *subject;       /* subject: of a database other than the connection's, or NULL */
+    bool     alone, bounded, committed;
     neap_pg_inquiry *inquiry;
     neap_pg_fate fate;
 } exec_op;
@@ -178,7 +178,6 @@ static int exec_start(lua_State *L, neap_gate *g) {
     void *args[2] = {x, x};
     op->stage = STAGE_RUN;
     op->answers = 0;
-    x->sent = true;
     neap_op_rearm(&g->op);
     neap_pg_flight(op->h->pg, queries, x->alone || x->bounded ? 1 : 2, on_run, args);
     return neap_await(L, &g->op);
@@ -272,22 +271,27 @@ static void exec_drop(neap_op *o) {
     exec_op *x = (exec_op *)o;
     neap_pg_inquiry_free(x->inquiry);
     free(x->xid);
+    free(x->subject);
     neap_pg_op_drop(o);
 }
 
 static const neap_op_class exec_class = {"a statement in PostgreSQL", exec_cancel, exec_deliver, exec_drop};
 
-/* conn:exec(sql, ...) -> {count=, rows=, tag=} | nil, err. Effect: write. */
-static int conn_exec(lua_State *L) {
-    pg_handle *h = neap_pg_check_acting(L, 1);
-    exec_op *x = (exec_op *)neap_pg_op_new(L, sizeof *x, &exec_class, h, NEAP_P_PG_EXEC, luaL_checkstring(L, 2), 3);
+int neap_pg_exec(lua_State *L, pg_handle *h, neap_primitive primitive, const char *sql, int first, const char *subject) {
+    exec_op *x = (exec_op *)neap_pg_op_new(L, sizeof *x, &exec_class, h, primitive, sql, first);
     if (!neap_pg_check_write(&x->base)) return neap_pg_op_fail(L, &x->base);
+    if (subject) x->base.gate.act.subject = x->subject = neap_strdup(subject);
     x->alone = x->base.parsed.alone;
-    x->bounded = h->max_rows > 0 && !x->alone && neap_pg_changes_rows(&x->base);
+    x->bounded = h->max_rows > 0 && primitive == NEAP_P_PG_EXEC && !x->alone && neap_pg_changes_rows(&x->base);
     x->base.gate.prepare = exec_prepare;
     x->base.gate.start = exec_start;
     x->base.gate.op.on_stop = exec_on_stop;
     return neap_gate_enter(L, &x->base.gate);
+}
+
+/* conn:exec(sql, ...) -> {count=, rows=, tag=} | nil, err. Effect: write. */
+static int conn_exec(lua_State *L) {
+    return neap_pg_exec(L, neap_pg_check_acting(L, 1), NEAP_P_PG_EXEC, luaL_checkstring(L, 2), 3, NULL);
 }
 
 const luaL_Reg neap_pg_write_methods[] = {{"exec", conn_exec}, {NULL, NULL}};

@@ -21,4 +21,8 @@ bool neap_pg_changes_rows(const pg_op *op);
 /* op->err for a statement that changed too many rows. */
 void neap_pg_too_many(pg_op *op, long long count);
 
+/* [-0, +n, e] the whole of exec under a primitive: parameters are the arguments from `first` (0: none). The connection is
+ * argument 1; `subject` NULL: its database. */
+int neap_pg_exec(lua_State *L, pg_handle *h, neap_primitive primitive, const char *sql, int first, const char *subject);
+
 #endif

@@ -1,0 +1,102 @@
+/* pg_admin.c -- databases made and dropped, sessions ended: primitives of their own, because policy and preview tell them apart
+ * from other statements. All of it is exec (pg_write.c) under another name; names are quoted here and nowhere else. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "bind/pg_write.h"
+
+/* [-0, +1, m] a text under construction; the buffer lives in a userdata, so raising does not leak it. */
+static int text_gc(lua_State *L) {
+    neap_buf_close(lua_touserdata(L, 1));
+    return 0;
+}
+
+static neap_buf *new_text(lua_State *L) {
+    neap_buf *b = lua_newuserdatauv(L, sizeof *b, 0);
+    *b = (neap_buf)NEAP_BUF_INIT;
+    if (luaL_newmetatable(L, "neap.pg.text")) lua_pushcfunction(L, text_gc), lua_setfield(L, -2, "__gc");
+    lua_setmetatable(L, -2);
+    return b;
+}
+
+static void add_name(neap_buf *out, const char *name) {
+    neap_buf_addc(out, '"');
+    for (; *name; name++) {
+        if (*name == '"') neap_buf_addc(out, '"');
+        neap_buf_addc(out, *name);
+    }
+    neap_buf_addc(out, '"');
+}
+
+static void add_literal(neap_buf *out, const char *text) {
+    neap_buf_adds(out, strchr(text, '\\') ? " E'" : "'");
+    for (; *text; text++) {
+        if (*text == '\'' || *text == '\\') neap_buf_addc(out, *text);
+        neap_buf_addc(out, *text);
+    }
+    neap_buf_addc(out, '\'');
+}
+
+static const char *check_name(lua_State *L, int index) {
+    const char *name = luaL_checkstring(L, index);
+    luaL_argcheck(L, *name && strlen(name) < 64 && strlen(name) == lua_rawlen(L, index), index, "a name has 1 to 63 bytes");
+    return name;
+}
+
+static const char *option(lua_State *L, int table, const char *field) {
+    if (!lua_istable(L, table)) return NULL;
+    lua_getfield(L, table, field);                 /* stays on the stack */
+    if (!lua_isnil(L, -1) && lua_type(L, -1) != LUA_TSTRING) neap_raisef(L, NEAP_E_USAGE, "%s must be a string", field);
+    return lua_tostring(L, -1);
+}
+
+/* "pg:<system>/<name>": what is withheld by a preview of making or dropping it. */
+static const char *subject_of(lua_State *L, const pg_handle *h, const char *name) {
+    if (!h->subject) return NULL;
+    const char *slash = strrchr(h->subject, '/');
+    if (h->database && slash) slash = h->subject + strlen(h->subject) - strlen(h->database) - 1;
+    lua_pushlstring(L, h->subject, slash ? (size_t)(slash - h->subject) : strlen(h->subject));
+    return lua_pushfstring(L, "%s/%s", lua_tostring(L, -1), name);
+}
+
+/* conn:create_database(name, {owner=, template=, encoding=}) -> {…} | nil, err. Effect: write. */
+static int create_database(lua_State *L) {
+    pg_handle *h = neap_pg_check_acting(L, 1);
+    const char *name = check_name(L, 2), *owner = option(L, 3, "owner"), *model = option(L, 3, "template"), *encoding = option(L, 3, "encoding");
+    neap_buf *sql = new_text(L);
+    neap_buf_adds(sql, "CREATE DATABASE ");
+    add_name(sql, name);
+    if (owner) neap_buf_adds(sql, " OWNER "), add_name(sql, owner);
+    if (model) neap_buf_adds(sql, " TEMPLATE "), add_name(sql, model);
+    if (encoding) neap_buf_adds(sql, " ENCODING "), add_literal(sql, encoding);
+    return neap_pg_exec(L, h, NEAP_P_PG_CREATE, sql->data, 0, subject_of(L, h, name));
+}
+
+/* conn:drop_database(name) -> {…} | nil, err. Effect: destroy. */
+static int drop_database(lua_State *L) {
+    pg_handle *h = neap_pg_check_acting(L, 1);
+    const char *name = check_name(L, 2);
+    neap_buf *sql = new_text(L);
+    neap_buf_adds(sql, "DROP DATABASE ");
+    add_name(sql, name);
+    return neap_pg_exec(L, h, NEAP_P_PG_DROP, sql->data, 0, subject_of(L, h, name));
+}
+
+/* conn:terminate{database=, except_own=} -> {rows={{ended=n}}} | nil, err: end the sessions of a database, but for this one and, with
+ * except_own, all of this run. Effect: write. */
+static int terminate(lua_State *L) {
+    pg_handle *h = neap_pg_check_acting(L, 1);
+    luaL_checktype(L, 2, LUA_TTABLE);
+    const char *database = option(L, 2, "database");
+    lua_getfield(L, 2, "except_own");
+    bool spare = lua_toboolean(L, -1);
+    neap_buf *sql = new_text(L);
+    neap_buf_adds(sql, "SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) AS ended FROM pg_stat_activity"
+                       " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND datname = ");
+    add_literal(sql, database ? database : h->database);
+    if (spare) neap_buf_adds(sql, " AND application_name <> "), add_literal(sql, h->application);
+    return neap_pg_exec(L, h, NEAP_P_PG_TERMINATE, sql->data, 0, subject_of(L, h, database ? database : h->database));
+}
+
+const luaL_Reg neap_pg_admin_methods[] = {
+    {"create_database", create_database}, {"drop_database", drop_database}, {"terminate", terminate}, {NULL, NULL}};
