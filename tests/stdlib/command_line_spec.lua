@@ -107,12 +107,21 @@ describe("command.help", function()
   local style = require "show.style"
   local transcript = require "tests.support.transcript"
 
+  -- Commands to copy are never broken into lines.
+  local function prose(lines)
+    local kept = {}
+    for _, line in ipairs(lines) do
+      if not line:match("^  neap ") then kept[#kept + 1] = line end
+    end
+    return table.concat(kept, "\n")
+  end
+
   it("fits every page into the width it is given", function()
     for _, width in ipairs { 80, 40 } do
       local s = style.new { width = width }
       for _, command in ipairs(commands.commands) do
-        transcript.fits(table.concat(help.full(command, s), "\n"), width)
-        transcript.fits(table.concat(help.short(command, s), "\n"), width)
+        transcript.fits(prose(help.full(command, s)), width)
+        transcript.fits(prose(help.short(command, s)), width)
       end
     end
   end)
