@@ -57,6 +57,7 @@ int neap_host_run(const char *entry, int argc, char **argv) {
         lua_pushlightuserdata(L, &c);
         if (lua_pcall(L, 1, 0, 0) != LUA_OK) c.code = report(L);
         neap_state_close(L);
+        neap_secret_close();
     }
     neap_loop_close(host.loop);
     neap_guard_free(host.guard);

@@ -66,11 +66,17 @@ function M.new(options)
     state = M.state_directory(options.state), json = options.json or false, quiet = options.quiet or false,
     verbose = options.verbose or false, width = width, ascii = ascii, clock = system.wall_ms, share = M.share(),
     out = function(text) return term.write(1, text) end,
-    err = function(text) return term.write(2, text) end,
     style = style.new { width = width, ascii = ascii, color = M.wants_color(1, options.color) },
     err_style = style.new { width = width, ascii = ascii, color = M.wants_color(2, options.color) },
     interactive = not options["no-input"] and term.is_tty(0) and term.is_tty(2),
   }
+  -- A terminal that takes no more output is gone; the engine then finishes its step and holds. A closed pipe changes nothing.
+  local had_terminal = term.is_tty(2)
+  function context.err(text)
+    local ok, err = term.write(2, text)
+    context.terminal_lost = context.terminal_lost or (had_terminal and not ok)
+    return ok, err
+  end
   function context.lines(lines) return context.out(table.concat(lines, "\n") .. "\n") end
   return context
 end

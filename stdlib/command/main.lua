@@ -10,6 +10,7 @@ local json = require "show.json"
 local options = require "command.options"
 local raise = require "core.raise"
 local system = require "native.system"
+local term = require "native.term"
 local text = require "core.text"
 
 local M = {}
@@ -132,7 +133,9 @@ function M.main(argv)
     if word == "--json" then state.here.json = true elseif word == "--" then break end
   end
   local ok, result = pcall(go, argv, state)
-  if not ok then return report(raise.of(result), state.here) end
+  if not ok then result = report(raise.of(result), state.here) end
+  term.flush(1)
+  term.flush(2)
   return result
 end
 

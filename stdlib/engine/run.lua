@@ -26,7 +26,7 @@ local Run = {}
 Run.__index = Run
 M.Run = Run
 
-local SIGNAL_EXIT = { SIGINT = 130, SIGTERM = 143, SIGHUP = 129, SIGQUIT = 131 }
+local SIGNAL_EXIT = { interrupt = 130, terminate = 143, hangup = 129, quit = 131 }
 
 -- ---- what the words and the steps call ----
 
@@ -102,11 +102,11 @@ end
 -- First Ctrl-C: finish this step and stop. Second: cancel it. A lost terminal: finish this step and hold.
 function Run:listen()
   system.signal(function (name, count)
-    local meaning = name == "SIGHUP" and "the terminal is gone: finishing this step, then holding"
+    local meaning = name == "hangup" and "the terminal is gone: finishing this step, then holding"
       or count == 1 and "finishing this step, then stopping; again cancels it" or "cancelling the step"
     self.signal = self.signal or name
     self.record:event("signal", "", { name = name, count = count, meaning = meaning })
-    if name == "SIGHUP" then self.hold_next = true
+    if name == "hangup" then self.hold_next = true
     elseif count == 1 then self.stop_next = true
     elseif self.worker then self.worker:cancel("cancelled by the operator") end
   end)
@@ -114,7 +114,7 @@ end
 
 function Run:check_stop()
   if self.hold_next or (self.ctx.lost and self.ctx.lost()) then
-    self.signal = self.signal or "SIGHUP"
+    self.signal = self.signal or "hangup"
     error(raise.new("cancelled", "the terminal was lost; the run holds", nil, { decision = "hold" }), 0)
   end
   if self.stop_next then error(raise.new("cancelled", "stopped by the operator", nil, { decision = "abort" }), 0) end
