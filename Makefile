@@ -127,8 +127,8 @@ check-asan: deps
 cover: deps
 	$(Q)$(MAKE) KIND=cover binary test-interpreter
 	$(Q)find build/cover -name '*.gcda' -delete
-	$(Q)NEAP_TEST_EXCLUDE=kill,long sh tests/support/test.sh build/cover/neap-test build/cover/neap
-	$(Q)gcovr --root . --object-directory build/cover --filter runtime/ --sort-percentage --print-summary
+	$(Q)NEAP_TEST_EXCLUDE=kill,long sh tests/support/test.sh build/cover/neap-test build/cover/neap; status=$$?; \
+	gcovr --root . --object-directory build/cover --filter runtime/ --print-summary && exit $$status
 
 lint: deps
 	$(Q)$(MAKE) neap
