@@ -7,6 +7,7 @@ CC      = gcc
 OPT     = -O2 -g
 WARN    = -Wall -Wextra -Werror
 V       = 0
+JOBS    = $(shell nproc)
 
 # No need to change anything below ============================================
 
@@ -104,40 +105,40 @@ tools:
 # ---- showing and proving -----------------------------------------------------
 
 demo: deps
-	$(Q)$(MAKE) neap tools
-	$(Q)$(MAKE) KIND=debug test-interpreter
+	$(Q)$(MAKE) -j$(JOBS) neap tools
+	$(Q)$(MAKE) -j$(JOBS) KIND=debug test-interpreter
 	$(Q)build/debug/neap-test tests/support/demo.lua
 
 test: deps
-	$(Q)$(MAKE) neap tools
-	$(Q)$(MAKE) KIND=debug test-interpreter
+	$(Q)$(MAKE) -j$(JOBS) neap tools
+	$(Q)$(MAKE) -j$(JOBS) KIND=debug test-interpreter
 	$(Q)sh tests/support/test.sh build/debug/neap-test ./neap
 
 # Everything, the sweeps that take hours included.
 check-long: deps
-	$(Q)$(MAKE) neap tools
-	$(Q)$(MAKE) KIND=debug test-interpreter
+	$(Q)$(MAKE) -j$(JOBS) neap tools
+	$(Q)$(MAKE) -j$(JOBS) KIND=debug test-interpreter
 	$(Q)NEAP_TEST_EXCLUDE= NEAP_TEST_LIMIT=6h sh tests/support/test.sh build/debug/neap-test ./neap
 
 # AddressSanitizer and UBSan, without the tests that move gigabytes or kill -9.
 check-asan: deps
-	$(Q)$(MAKE) KIND=asan binary test-interpreter
+	$(Q)$(MAKE) -j$(JOBS) KIND=asan binary test-interpreter
 	$(Q)NEAP_TEST_EXCLUDE=bulk,kill,long sh tests/support/test.sh build/asan/neap-test build/asan/neap
 
 cover: deps
-	$(Q)$(MAKE) KIND=cover binary test-interpreter
+	$(Q)$(MAKE) -j$(JOBS) KIND=cover binary test-interpreter
 	$(Q)find build/cover -name '*.gcda' -delete
 	$(Q)NEAP_TEST_EXCLUDE=kill,long sh tests/support/test.sh build/cover/neap-test build/cover/neap; status=$$?; \
 	gcovr --root . --object-directory build/cover --filter runtime/ --print-summary && exit $$status
 
 lint: deps
-	$(Q)$(MAKE) neap
-	$(Q)$(MAKE) KIND=debug test-interpreter
+	$(Q)$(MAKE) -j$(JOBS) neap
+	$(Q)$(MAKE) -j$(JOBS) KIND=debug test-interpreter
 	$(Q)sh tests/support/lint.sh
 
 bench: deps
-	$(Q)$(MAKE) neap
-	$(Q)$(MAKE) KIND=release test-interpreter
+	$(Q)$(MAKE) -j$(JOBS) neap
+	$(Q)$(MAKE) -j$(JOBS) KIND=release test-interpreter
 	$(Q)if [ -f tests/bench/run.lua ]; then build/release/neap-test tests/bench/run.lua; else echo 'bench: there is no tests/bench/run.lua'; fi
 
 # A Debian made from nothing in a chroot: make demo and make test on a clean clone. Root only.
