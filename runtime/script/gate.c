@@ -7,6 +7,7 @@
 #include "script/gate.h"
 
 #include <lauxlib.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/json.h"
@@ -78,22 +79,34 @@ void neap_gate_push_reads(lua_State *L) { push_list(L, READS); }
 
 /* ---- flushing ---- */
 
-typedef struct flush {
+typedef struct flush_op flush_op;
+
+/* What the recorder holds: it outlives the op when the wait was a misuse and the op is collected first. */
+typedef struct ticket { flush_op *op; } ticket;
+
+struct flush_op {
     neap_op op;
     int (*next)(lua_State *L, void *arg);
     void *arg;
     neap_err err;
-} flush_op;
+    ticket *ticket;              /* NULL once the recorder has answered */
+};
 
 static void on_durable(void *arg, const neap_err *err) {
-    flush_op *f = arg;
+    ticket *t = arg;
+    flush_op *f = t->op;
+    free(t);
+    if (!f) return;
+    f->ticket = NULL;
     if (err) neap_err_set(&f->err, err->code, "%s", err->message ? err->message : "the journal cannot be written");
     if (err && err->hint) neap_err_hint(&f->err, "%s", err->hint);
     neap_op_finish(&f->op);
 }
 
 /* A commit takes milliseconds: stopping simply waits for it, so that what is durable is known. */
-static void flush_cancel(neap_op *op, bool force) { (void)op, (void)force; }
+static void flush_cancel(neap_op *op, bool force) {
+    if (force) neap_op_finish(op);
+}
 
 static int flush_deliver(lua_State *L, neap_op *op) {
     flush_op *f = (flush_op *)op;
@@ -101,7 +114,11 @@ static int flush_deliver(lua_State *L, neap_op *op) {
     return f->next(L, f->arg);
 }
 
-static void flush_drop(neap_op *op) { neap_err_close(&((flush_op *)op)->err); }
+static void flush_drop(neap_op *op) {
+    flush_op *f = (flush_op *)op;
+    if (f->ticket) f->ticket->op = NULL;
+    neap_err_close(&f->err);
+}
 
 static const neap_op_class flush_class = {"the journal", flush_cancel, flush_deliver, flush_drop};
 
@@ -112,7 +129,9 @@ int neap_gate_flush(lua_State *L, int (*next)(lua_State *L, void *arg), void *ar
     f->next = next;
     f->arg = arg;
     f->err = (neap_err)NEAP_ERR_INIT;
-    host->recorder.flush(host->recorder.self, on_durable, f);
+    f->ticket = neap_alloc(sizeof *f->ticket);
+    f->ticket->op = f;
+    host->recorder.flush(host->recorder.self, on_durable, f->ticket);
     return neap_await(L, &f->op);
 }
 
