@@ -325,7 +325,7 @@ static bool create_files(neap_journal *j, neap_err *err) {
     neap_chain_begin(j->head, j->run);
     if ((j->anchor = make_file(j, "anchor", err)) < 0 || !write_anchor(j, NULL, false, err)) return false;
     return open_file(j, err) && neap_db_exec(j->db, SCHEMA, err) && start_log(j, err)
-        && neap_db_sync(j->db, err) && neap_statedir_sync(&j->dir, err);
+        && neap_db_sync(j->db, err) && neap_statedir_sync_path(&j->dir, err);
 }
 
 static void remove_files(const neap_journal *j) {
@@ -453,7 +453,8 @@ bool neap_journal_seal(neap_journal *j, const char *status, neap_err *err) {
     if (!is_ours(j, err)) return die(j, err);
     if (!write_seal(j, status, err)) return false;
     if (j->health == LIVE) unlinkat(j->dir.fd, "ballast", 0);
-    if (!close_log(j, err) || !publish(j, err) || !neap_statedir_sync(&j->dir, err)) return false;
+    /* A log that came back after a power cut would speak against the seal: it is gone for good before anything says sealed. */
+    if (!close_log(j, err) || !neap_statedir_sync(&j->dir, err) || !publish(j, err)) return false;
     j->health = SEALED;
     close_file(j);
     return true;

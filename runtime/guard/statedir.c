@@ -145,15 +145,19 @@ bool neap_statedir_check(const neap_statedir *d, const char *name, struct stat *
     return neap_err_hint(err, "Evidence is only kept in files that nobody else can reach; look who changed it.");
 }
 
-/* One call after everything was made: the first sync commits the file system's journal, the others find nothing left. */
 bool neap_statedir_sync(const neap_statedir *d, neap_err *err) {
-    static const char *const UP[] = {".", "..", "../.."};
-    for (size_t i = 0; i < sizeof UP / sizeof *UP; i++) {
-        int fd = openat(d->fd, UP[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        bool ok = fd >= 0 && fsync(fd) == 0;
-        int why = errno;
-        if (fd >= 0) close(fd);
-        if (!ok) return neap_err_set(err, NEAP_E_JOURNAL, "cannot sync \"%s/%s\": %s", d->path, UP[i], strerror(why));
+    return fsync(d->fd) == 0 || neap_err_set(err, NEAP_E_JOURNAL, "cannot sync \"%s\": %s", d->path, strerror(errno));
+}
+
+/* Called once after everything was made: the first sync commits the file system's journal, the others find nothing left. */
+bool neap_statedir_sync_path(const neap_statedir *d, neap_err *err) {
+    static const char *const UP[] = {"..", "../.."};
+    bool ok = neap_statedir_sync(d, err);
+    for (size_t i = 0; ok && i < sizeof UP / sizeof *UP; i++) {
+        neap_statedir above = {openat(d->fd, UP[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC), NULL};
+        above.path = neap_statedir_path(d, UP[i]);
+        ok = neap_statedir_sync(&above, err);
+        neap_statedir_close(&above);
     }
-    return true;
+    return ok;
 }

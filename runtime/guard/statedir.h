@@ -29,8 +29,10 @@ char *neap_statedir_path(const neap_statedir *d, const char *name);
 
 /* Is it a plain file of ours, 0600, with one name? `found` may be NULL. INVALID when it is not there. */
 bool neap_statedir_check(const neap_statedir *d, const char *name, struct stat *found, neap_err *err);
-/* Make the entries of the directory, and the entries that lead to it from the state directory, durable. */
+/* Make the entries of the directory durable. */
 bool neap_statedir_sync(const neap_statedir *d, neap_err *err);
+/* Of a run's directory: also the entries that lead to it from the state directory. */
+bool neap_statedir_sync_path(const neap_statedir *d, neap_err *err);
 /* Lower-case letters, digits and inner dashes, at most 64: nothing that could name another place. */
 bool neap_statedir_is_run(const char *run);
 
