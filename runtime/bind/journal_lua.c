@@ -415,7 +415,9 @@ static int index_put(lua_State *L) {
     neap_err err = NEAP_ERR_INIT;
     luaL_checktype(L, 2, LUA_TTABLE);
     luaL_checkstack(L, 16, "a row of the index");
-    neap_index_row row = {.started_ms = take_integer(L, "started_ms"), .ended_ms = take_integer(L, "ended_ms"), .records = take_integer(L, "records")};
+    neap_index_row row = {.started_ms = take_integer(L, "started_ms")};
+    row.ended_ms = take_integer(L, "ended_ms");
+    row.records = take_integer(L, "records");
     row.run = take_text(L, "run");
     row.runbook = take_text(L, "runbook");
     row.environment = take_text(L, "environment");

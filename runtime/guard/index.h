@@ -25,7 +25,8 @@ typedef bool (*neap_index_fn)(void *arg, const neap_index_row *row);     /* fals
 bool neap_index_put(const char *state, const neap_index_row *row, neap_err *err);        /* insert or replace */
 /* What sealing and unsealing say: status, end, hash, head and records of a run that is listed; else the whole row. */
 bool neap_index_note(const char *state, const neap_index_row *row, neap_err *err);
-bool neap_index_each(const char *state, bool unfinished_only, int limit, neap_index_fn each, void *arg, neap_err *err);  /* newest first; limit 0: all */
+/* Newest first; limit 0: all. */
+bool neap_index_each(const char *state, bool unfinished_only, int limit, neap_index_fn each, void *arg, neap_err *err);
 bool neap_index_find(const char *state, const char *prefix, neap_index_fn each, void *arg, neap_err *err);   /* run id or prefix of it */
 bool neap_index_remove(const char *state, const char *run, neap_err *err);
 bool neap_index_rebuild(const char *state, int *runs, neap_err *err);
