@@ -18,8 +18,18 @@ local options <const> = {
   folder = true, db = true, database = true, tool = true, config = true, variable = true, schema = true, table = true,
 }
 
+---@class HistoryOptions
+---@field folder table the folder of migrations, bound
+---@field db? table any database of the server
+---@field database? string the database in question
+---@field tool? table the migration tool's command
+---@field config? string handed to the tool as --config
+---@field variable? string environment variable with the URL ("DATABASE_URL")
+---@field schema? string where the tool was told to keep its history
+---@field table? string and under which name
+
 --- A history: a folder of migrations, and the database whose table records them.
----@param given { folder: table, db: table?, database: string?, tool: table?, config: string?, variable: string?, schema: string?, table: string? } `db` any database of the server, `database` the one in question; `config` is handed to the tool as --config; `variable` is the environment variable with the URL ("DATABASE_URL"); `schema` and `table` where the tool was told to keep its history
+---@param given HistoryOptions
 ---@return table history
 ---@effect pure
 function M.of(given)
