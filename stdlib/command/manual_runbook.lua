@@ -80,7 +80,7 @@ local migrations = require "std.migrations"
 
 local function history () return migrations.of { folder = folder, db = db, database = p.database, tool = migrate } end
 
-local function running () return app:read({ "status" }):status() == 0 end
+local function running () return app:read({ "status" }, { allow = "any" }):status() == 0 end
 
 local pending = step "Stop the application" {
   done  = function () return not running() end,
