@@ -113,7 +113,10 @@ static char *opt_text(lua_State *L, int index, const char *name) {
 
 static void read_allow(lua_State *L, int index, neap_command *c) {
     c->allow[0] = 1;
-    if (lua_getfield(L, index, "allow") == LUA_TTABLE) {
+    int type = lua_getfield(L, index, "allow");
+    if (type == LUA_TSTRING && strcmp(lua_tostring(L, -1), "any") == 0) memset(c->allow, 1, sizeof c->allow);
+    else if (type != LUA_TTABLE && type != LUA_TNIL) neap_raisef(L, NEAP_E_USAGE, "allow must be a list of exit statuses or \"any\"");
+    if (type == LUA_TTABLE) {
         int count = (int)luaL_len(L, -1);
         for (int i = 1; i <= count; i++) {
             lua_geti(L, -1, i);

@@ -77,7 +77,10 @@ static int run(lua_State *L) {
     neap_task_run_until(host, task);
     host->recorder = before;
     if (!neap_task_is_done(task)) return luaL_error(L, "the task waits for something that never comes");
-    if (!neap_task_results(L, task, &results)) return lua_error(L);
+    if (!neap_task_results(L, task, &results)) {
+        settle(host, handles);                    /* what is still closing is not left open */
+        return lua_error(L);
+    }
     lua_remove(L, 1);                             /* the handle: nothing may keep the task alive */
     check_left(L, host, handles, tasks);
     return results;

@@ -1,0 +1,147 @@
+--- A local program as a target: fixed leading arguments, a directory, an environment.
+--
+--   migrate = command { argv = { "node", "node_modules/prisma/build/index.js" }, cwd = "/srv/app" }
+--
+-- `read` runs it because the author says that it only reads: it runs in previews too, and the plan labels it
+-- "declared". `run` is a write and is shown instead. There is no shell: arguments are a list, and a secret
+-- goes into env or stdin, never into an argument. A status other than 0 is an error unless it is allowed.
+
+local duration = require "core.duration"
+local process = require "native.process"
+local raise = require "core.raise"
+local text = require "native.text"
+
+local M = { kind = "command" }
+
+M.fields = {
+  argv = { type = "table", help = "the program and its first arguments, as a list" },
+  cwd = { type = "string", help = "the directory it runs in" },
+  env = { type = "table", help = "names and values it sees besides PATH, HOME, LANG and TZ; a value may be a secret" },
+}
+
+local result_methods = {}
+local result_meta = { __index = result_methods, __name = "result" }
+
+--- The exit status.
+---@return integer
+---@effect pure
+function result_methods:status() return self.values.status end
+
+--- What it printed; the last mebibyte of it.
+---@return string
+---@effect pure
+function result_methods:out() return self.values.out end
+
+--- What it printed to its standard error; the last mebibyte of it.
+---@return string
+---@effect pure
+function result_methods:err() return self.values.err end
+
+--- How many bytes of output are missing at its beginning, or false.
+---@return integer|false
+---@effect pure
+function result_methods:truncated() return self.values.truncated end
+
+local methods = {}
+local meta = { __index = methods, __name = "command" }
+
+local function check_argv(role, argv)
+  if type(argv) == "table" and #argv > 0 then
+    for _, word in ipairs(argv) do
+      if type(word) ~= "string" then argv = nil break end
+    end
+    if argv then return argv end
+  end
+  raise("config", ("command \"%s\" needs argv as a list of strings"):format(role), "Write command { argv = { \"pg_dump\", \"-Fc\" } }.")
+end
+
+--- Bind a command of the inventory.
+---@param role string
+---@param spec { argv: string[], cwd: string?, env: table? }
+---@return table command
+function M.bind(role, spec)
+  local object = { kind = M.kind, role = role, argv = check_argv(role, spec.argv), cwd = spec.cwd, env = spec.env or {}, methods = methods }
+  return setmetatable(object, meta)
+end
+
+local known = { within = true, env = true, stdin = true, allow = true }
+
+local function call_of(self, arguments, given)
+  if arguments ~= nil and type(arguments) ~= "table" then
+    raise("usage", "arguments are a list", ("Write %s:run { \"status\" }; there is no shell that would split a string."):format(self.role))
+  end
+  local call = { argv = {}, env = {}, cwd = self.cwd, role = self.role }
+  for key in pairs(given or {}) do
+    if not known[key] then raise("usage", ("a command has no option \"%s\""):format(tostring(key)), "It has within, env, stdin and allow.") end
+  end
+  table.move(self.argv, 1, #self.argv, 1, call.argv)
+  table.move(arguments or {}, 1, #(arguments or {}), #call.argv + 1, call.argv)
+  for name, value in pairs(self.env) do call.env[name] = value end
+  if not given then return call end
+  for name, value in pairs(given.env or {}) do call.env[name] = value end
+  call.stdin, call.allow = given.stdin, given.allow
+  call.within_ms = given.within and duration.parse(given.within)
+  return call
+end
+
+local function is_allowed(status, allow)
+  if status == 0 or allow == "any" then return true end
+  for _, one in ipairs(allow or {}) do
+    if one == status then return true end
+  end
+  return false
+end
+
+-- The last line that says something: programs put the reason there.
+local function last_words(values)
+  local last
+  for line in (values.err .. "\n"):gmatch("([^\n]*)\n") do
+    if line:find("%S") then last = line end
+  end
+  return last and ": " .. last:sub(1, 500) or ""
+end
+
+local function name_of(call) return text.shell(call.argv) end
+
+local function finish(call)
+  local values = raise.check(process.run(call))
+  if type(values) == "userdata" then return values end   -- a preview did not run it: withheld
+  if values.signal then
+    raise("remote", ("%s was ended by signal %d%s"):format(name_of(call), values.signal, last_words(values)))
+  end
+  if not is_allowed(values.status, call.allow) then
+    raise("remote", ("%s ended with status %d%s"):format(name_of(call), values.status, last_words(values)), nil, { status = values.status })
+  end
+  return setmetatable({ kind = "result", values = values, methods = result_methods }, result_meta)
+end
+
+--- Run it because it only reads: in a preview too.
+---@param arguments? string[]
+---@param given? { within: string?, env: table?, stdin: any, allow: integer[]|"any"|nil }
+---@return table result
+---@effect read
+function methods:read(arguments, given)
+  local call = call_of(self, arguments, given)
+  call.read = true
+  return finish(call)
+end
+
+--- Run it.
+---@param arguments? string[]
+---@param given? { within: string?, env: table?, stdin: any, allow: integer[]|"any"|nil }
+---@return table result
+---@effect write
+function methods:run(arguments, given)
+  return finish(call_of(self, arguments, given))
+end
+
+--- What this command is, for the plan.
+---@return table card { kind, id, lines }
+---@effect pure
+function methods:card()
+  local lines = { { "program", text.shell(self.argv) } }
+  if self.cwd then lines[2] = { "directory", self.cwd } end
+  return { kind = M.kind, id = "process:" .. self.role, lines = lines }
+end
+
+return M

@@ -1,0 +1,90 @@
+-- A bound folder: names inside it, patterns of a shell, one way to fail.
+local folders = require "client.folder"
+
+local dir, folder
+
+local function put(name, content)
+  local handle = assert(io.open(dir .. "/" .. name, "wb"))
+  handle:write(content)
+  handle:close()
+end
+
+local function fails(code, fn)
+  local ok, err = pcall(T.run, fn)
+  assert.is_false(ok)
+  assert.equal(code, err.code)
+  return err
+end
+
+describe("a folder", function()
+  before_each(function()
+    dir = T.directory((os.getenv("TMPDIR") or "/tmp") .. "/neap-folder-")
+    os.execute("mkdir " .. dir .. "/sub")
+    put("b.sql", "two")
+    put("a.sql", "one")
+    put("a+b.txt", "odd")
+    put("sub/c.sql", "three")
+    folder = folders.bind("migrations", { path = dir })
+  end)
+  after_each(function() T.remove_tree(dir) end)
+
+  it("lists names in order, and by a shell's patterns", function()
+    T.run(function()
+      assert.same({ "a+b.txt", "a.sql", "b.sql", "sub" }, folder:list())
+      assert.same({ "a.sql", "b.sql" }, folder:list("*.sql"))
+      assert.same({ "a.sql" }, folder:list("?.sql") and folder:list("a.???"))
+      assert.same({ "a+b.txt" }, folder:list("a+*"))
+      assert.same({ "sub/c.sql" }, folder:list("sub/*"))
+    end)
+  end)
+
+  it("answers questions about a file", function()
+    T.run(function()
+      assert.is_true(folder:has("sub/c.sql"))
+      assert.is_false(folder:has("none"))
+      assert.is_false(folder:has("a.sql/none"))
+      assert.equal("one", folder:read("a.sql"))
+      assert.equal(3, folder:size("a.sql"))
+      assert.equal("7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed", folder:hash("a.sql"))
+      assert.equal(dir .. "/x", folder:path("x"))
+      assert.is_true(folder:space() > 0)
+    end)
+  end)
+
+  it("raises what the world refuses", function()
+    assert.matches("no such file", fails("remote", function() folder:read("none") end).message)
+    fails("remote", function() folder:size("none") end)
+  end)
+
+  it("never leads outside", function()
+    for _, name in ipairs { "/etc/passwd", "../x", "a/../../x", "..", "" } do
+      fails("usage", function() folder:read(name) end)
+    end
+  end)
+
+  it("writes and removes", function()
+    T.run(function()
+      assert.equal(3, folder:write("new", "abc").bytes)
+      assert.equal("abc", folder:read("new"))
+      folder:remove("new")
+      assert.is_false(folder:has("new"))
+      do
+        local out <close> = folder:open("sub/streamed", "w")
+        out:write("xyz")
+      end
+      assert.equal("xyz", folder:read("sub/streamed"))
+    end)
+  end)
+
+  it("has a card, also when it is not there", function()
+    T.run(function()
+      local card = folder:card()
+      assert.equal("file:" .. dir, card.id)
+      assert.same({ "entries", "4" }, card.lines[2])
+      assert.matches("no such directory", folders.bind("f", { path = dir .. "/none" }):card().lines[2][2])
+      assert.matches("it is a file", folders.bind("f", { path = dir .. "/a.sql" }):card().lines[2][2])
+    end)
+  end)
+
+  it("needs a path", function() fails("config", function() folders.bind("f", {}) end) end)
+end)
