@@ -88,14 +88,15 @@ static int terminate(lua_State *L) {
     pg_handle *h = neap_pg_check_acting(L, 1);
     luaL_checktype(L, 2, LUA_TTABLE);
     const char *database = option(L, 2, "database");
+    if (!database) database = h->database ? h->database : "";
     lua_getfield(L, 2, "except_own");
     bool spare = lua_toboolean(L, -1);
     neap_buf *sql = new_text(L);
     neap_buf_adds(sql, "SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) AS ended FROM pg_stat_activity"
                        " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND datname = ");
-    add_literal(sql, database ? database : h->database);
+    add_literal(sql, database);
     if (spare) neap_buf_adds(sql, " AND application_name <> "), add_literal(sql, h->application);
-    return neap_pg_exec(L, h, NEAP_P_PG_TERMINATE, sql->data, 0, subject_of(L, h, database ? database : h->database));
+    return neap_pg_exec(L, h, NEAP_P_PG_TERMINATE, sql->data, 0, subject_of(L, h, database));
 }
 
 const luaL_Reg neap_pg_admin_methods[] = {

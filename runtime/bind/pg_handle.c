@@ -75,8 +75,10 @@ pg_handle *neap_pg_check_fenced(lua_State *L, int index) {
     return h;
 }
 
+/* In a preview an acting connection need not be open: nothing is sent, only shown. */
 pg_handle *neap_pg_check_acting(lua_State *L, int index) {
-    pg_handle *h = neap_pg_check_handle(L, index);
+    bool preview = neap_guard_get_mode(neap_host_of(L)->guard) == NEAP_MODE_PLAN;
+    pg_handle *h = preview ? neap_pg_to_handle(L, index) : neap_pg_check_handle(L, index);
     if (h->fenced) neap_raisef(L, NEAP_E_USAGE, "this connection is fenced: it only reads");
     return h;
 }

@@ -76,6 +76,9 @@ static int new(lua_State *L) {
     h->application = neap_strdup(text_field(L, "application", "neap"));
     const char *subject = text_field(L, "subject", NULL);
     if (subject) h->subject = neap_strdup(subject);
+    const char *host = neap_pgurl_get(&h->where, "host"), *database = neap_pgurl_get(&h->where, "dbname");
+    if (host && host[0] != '/') h->host = neap_strdup(host);
+    if (database) h->database = neap_strdup(database);
     lua_getfield(L, 1, "fenced");
     h->fenced = lua_toboolean(L, -1);
     h->within_ms = number_field(L, "within_ms", 15000);
@@ -131,7 +134,15 @@ static int conn_label(lua_State *L) {
     return 2;
 }
 
-/* conn:url{schema=true} -> secret | nil, err: this connection for a tool. Effect: pure. */
+/* conn:bound(rows): a write that changes more is rolled back; 0: no bound. Effect: pure. */
+static int conn_bound(lua_State *L) {
+    lua_Integer rows = luaL_checkinteger(L, 2);
+    luaL_argcheck(L, rows >= 0, 2, "a bound is not negative");
+    neap_pg_to_handle(L, 1)->max_rows = rows;
+    return 0;
+}
+
+/* conn:url{prisma=true} -> secret | nil, err: this connection for a tool. Effect: pure. */
 static int conn_url(lua_State *L) {
     pg_handle *h = neap_pg_to_handle(L, 1);
     neap_err err = NEAP_ERR_INIT;
@@ -153,7 +164,7 @@ static int conn_url(lua_State *L) {
 
 static const luaL_Reg methods[] = {
     {"open", neap_pg_open}, {"close", conn_close}, {"is_open", conn_is_open}, {"is_idle", conn_is_idle}, {"card", neap_pg_card},
-    {"notices", conn_notices}, {"label", conn_label}, {"url", conn_url}, {NULL, NULL}};
+    {"notices", conn_notices}, {"label", conn_label}, {"bound", conn_bound}, {"url", conn_url}, {NULL, NULL}};
 
 static const luaL_Reg meta[] = {{"__gc", neap_pg_handle_gc}, {"__close", neap_pg_handle_gc}, {NULL, NULL}};
 
