@@ -3,19 +3,20 @@
 # PREFIX already joined). Pages and completions come out of the binary itself, so they cannot be older than it.
 set -eu
 root=$1
-install -D -m 755 neap "$root/bin/neap"
+neap=${NEAP_BINARY:-./neap}
+install -D -m 755 "$neap" "$root/bin/neap"
 
 mkdir -p "$root/share/man"
 pages=$(mktemp -d)
 trap 'rm -rf "$pages"' EXIT
-for page in $(./neap man --list); do ./neap man "$page" >"$pages/$page"; done
+for page in $("$neap" man --list); do "$neap" man "$page" >"$pages/$page"; done
 for page in "$pages"/*.[1-9]; do
   install -D -m 644 "$page" "$root/share/man/man${page##*.}/${page##*/}"
 done
 
 completion() { # completion SHELL FILE
   mkdir -p "$(dirname "$root/share/$2")"
-  ./neap completion "$1" >"$root/share/$2"
+  "$neap" completion "$1" >"$root/share/$2"
 }
 completion bash bash-completion/completions/neap
 completion zsh zsh/site-functions/_neap
