@@ -263,7 +263,11 @@ end
 ---@param ctx table the command's context
 ---@return table plan
 function M.run(ctx)
-  return M.survey(session.open(ctx))
+  local opened = session.open(ctx)
+  local ok, surveyed = pcall(M.survey, opened)
+  session.close(opened)
+  if not ok then error(surveyed, 0) end
+  return surveyed
 end
 
 return M

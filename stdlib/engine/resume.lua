@@ -296,21 +296,29 @@ local function reopen(ctx)
   return run_id, fold
 end
 
-local function open_run(ctx, run_id, fold)
+-- Prove that this is the same runbook on the same targets, take them, and go on writing its journal.
+local function take_over(run, fold)
+  check_same_text(fold.run, run.model)
+  check_same_targets(fold.run, run.targets)
+  run.resumed = true
+  run:lock_targets()
+  run.journal = wait_for_writer(run.ctx, run.run_id)
+  run.record = record.new(run.journal, run_engine.listeners(run))
+  run.record:event("resume", "", { user = system.user(), uid = system.uid(), host = system.host(), pid = system.pid(), started = system.started(system.pid()),
+    version = system.version(), run = run.run_id, runbook = fold.run.runbook, title = fold.run.title, environment = fold.run.environment, steps = fold.run.steps })
+  run.record:sync()
+end
+
+-- The session of the recorded run; `body` goes on with it.
+local function with_run(ctx, run_id, fold, body)
   ctx.environment, ctx.inventory = fold.run.environment, ctx.inventory or fold.run.inventory
   ctx.runbook = fold.run.runbook
   local opened = session.open(ctx, { run_id = run_id, path = fold.run.file, values = fold.run.params })
-  check_same_text(fold.run, opened.model)
-  check_same_targets(fold.run, opened.targets)
   local run = run_engine.new(opened, ctx)
-  run.resumed = true
-  run:lock_targets()
-  run.journal = wait_for_writer(ctx, run_id)
-  run.record = record.new(run.journal, run_engine.listeners(run))
-  run.record:event("resume", "", { user = system.user(), uid = system.uid(), host = system.host(), pid = system.pid(), started = system.started(system.pid()),
-    version = system.version(), run = run_id, runbook = fold.run.runbook, title = fold.run.title, environment = fold.run.environment, steps = fold.run.steps })
-  run.record:sync()
-  return run
+  return run_engine.guarded(run, function ()
+    take_over(run, fold)
+    return body(run)
+  end)
 end
 
 local function settle_doubt(run, fold, steps)
@@ -331,19 +339,17 @@ function M.run(ctx)
   if ended == "ok" or ended == "undone" then
     raise("usage", ("run %s ended: %s; there is nothing to resume"):format(run_id, ended), "Start a new run.")
   end
-  local run = open_run(ctx, run_id, fold)
-  local steps = steps_by_id(run.model)
-  restore(run, fold, steps)
-  local ok, err = pcall(settle_doubt, run, fold, steps)
-  if not ok then
+  return with_run(ctx, run_id, fold, function (run)
+    local steps = steps_by_id(run.model)
+    restore(run, fold, steps)
+    local ok, err = pcall(settle_doubt, run, fold, steps)
+    if ok then return run_engine.drive(run) end
     err = raise.of(err)
     err.decision = "hold"
     local exit, why = run:conclude(false, err)
-    run.journal:close()
     if why then error(why, 0) end
     return exit
-  end
-  return run_engine.drive(run)
+  end)
 end
 
 --- `neap undo RUN`: the undo (then the after) of every step that has one, newest first.
@@ -351,24 +357,23 @@ end
 ---@return integer exit code
 function M.undo(ctx)
   local run_id, fold = reopen(ctx)
-  local run = open_run(ctx, run_id, fold)
-  local steps = steps_by_id(run.model)
-  restore(run, fold, steps)
-  for _, id in ipairs(fold.order) do
-    if steps[id] and fold.steps[id].in_doubt then settle_writes(run, id, fold.steps[id]) end
-  end
-  if #run.stack:debts(true) == 0 then
-    run.record:event("notice", "", { severity = "info", text = "nothing of this run can be undone, or all of it was", from = "neap" })
-  end
-  guard.mode("run")
-  run:listen()
-  local paid, why = run.stack:unwind(run, true)
-  local exit, broken
-  if paid then exit, broken = run:finish("undone", 0) else exit, broken = run:finish("held", 1, why) end
-  system.signal(nil)
-  run.journal:close()
-  if broken then error(broken, 0) end
-  return exit
+  return with_run(ctx, run_id, fold, function (run)
+    local steps = steps_by_id(run.model)
+    restore(run, fold, steps)
+    for _, id in ipairs(fold.order) do
+      if steps[id] and fold.steps[id].in_doubt then settle_writes(run, id, fold.steps[id]) end
+    end
+    if #run.stack:debts(true) == 0 then
+      run.record:event("notice", "", { severity = "info", text = "nothing of this run can be undone, or all of it was", from = "neap" })
+    end
+    guard.mode("run")
+    run:listen()
+    local paid, why = run.stack:unwind(run, true)
+    local exit, broken = run:finish(paid and "undone" or "held", paid and 0 or 1, why)
+    system.signal(nil)
+    if broken then error(broken, 0) end
+    return exit
+  end)
 end
 
 return M

@@ -79,6 +79,16 @@ function Run:lock_targets()
   end
 end
 
+--- A lock that was lost (its connection broke, the server restarted) stops the run before the next intent.
+function Run:prove_locks()
+  for _, t in ipairs(self.targets) do
+    local g = guardians(t)
+    if g and g.prove and not g.prove(t.object) then
+      raise("busy", ("the lock on \"%s\" was lost"):format(t.role), "Its connection ended; resume when the target answers again.")
+    end
+  end
+end
+
 --- Before the first act: from now on the targets are held, whatever happens to this process.
 function Run:before_first_act()
   if self.holding then return end
@@ -323,10 +333,18 @@ function M.drive(run)
   if ok then ok, err = run:execute() end
   local exit, why = run:conclude(ok, err)
   system.signal(nil)
-  if run.watcher then run.watcher:close() end
-  run.journal:close()
   if why then error(why, 0) end
   return exit
+end
+
+--- Call `body`; whatever the run opened is closed however it ends.
+function M.guarded(run, body)
+  local ok, result = pcall(body)
+  if run.watcher then run.watcher:close() end
+  if run.journal then run.journal:close() end
+  session.close(run)
+  if not ok then error(result, 0) end
+  return result
 end
 
 --- `neap run`.
@@ -335,13 +353,11 @@ end
 function M.run(ctx)
   local run_id = system.random_id()
   local run = M.new(session.open(ctx, { run_id = run_id }), ctx)
-  run:lock_targets()
-  local ok, err = pcall(M.begin, run)
-  if not ok then
-    if run.journal then run.journal:close() end
-    error(err, 0)
-  end
-  return M.drive(run)
+  return M.guarded(run, function ()
+    run:lock_targets()
+    M.begin(run)
+    return M.drive(run)
+  end)
 end
 
 return M

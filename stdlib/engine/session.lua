@@ -100,6 +100,32 @@ function M.identify(session)
   return targets
 end
 
+local function close_all(session, model)
+  for _, bound in ipairs(target.bound(model)) do
+    local client = session.ctx.clients[bound.kind]
+    if bound.object and client.close then client.close(bound.object) end
+  end
+  for _, step in ipairs(model.order or {}) do
+    if step.child then close_all(session, step.child) end
+  end
+end
+
+--- Let every target's connections go.
+function M.close(session)
+  if session.model then close_all(session, session.model) end
+end
+
+-- What happens to a session between being loaded and being usable; whatever it opened is closed by the caller when it raises.
+local function prepare(session, options)
+  local ctx = session.ctx
+  session.environment = inventory.choose(read_inventory(ctx), ctx.environment)
+  apply_policy(session.environment.settings)
+  inventory.resolve_secrets(session.environment, roles_of(session.model), ctx.secrets)
+  bind_all(session, session.model)
+  session.params = options.values and M.restore_params(session.model, options.values) or M.read_params(session, session.model, ctx.arguments or {})
+  session.targets = M.identify(session)
+end
+
 --- Open a session.
 ---@param ctx table the command's context
 ---@param options table {run_id=, source=, path=, values=}
@@ -117,14 +143,13 @@ function M.open(ctx, options)
   if session.model.retired then
     raise("refused", ("\"%s\" is retired: %s"):format(session.model.name, tostring(session.model.retired)), "It is kept to be read.")
   end
-  session.environment = inventory.choose(read_inventory(ctx), ctx.environment)
-  apply_policy(session.environment.settings)
-  inventory.resolve_secrets(session.environment, roles_of(session.model), ctx.secrets)
-  bind_all(session, session.model)
-  function session:checked() end
-  function session:noted() end
-  session.params = options.values and M.restore_params(session.model, options.values) or M.read_params(session, session.model, ctx.arguments or {})
-  session.targets = M.identify(session)
+  function session.checked() end
+  function session.noted() end
+  local ok, err = pcall(prepare, session, options)
+  if not ok then
+    M.close(session)
+    error(err, 0)
+  end
   return session
 end
 
