@@ -127,6 +127,7 @@ int neap_process_start(lua_State *L) {
     start_op *s = (start_op *)neap_op_new(L, sizeof *s, &start_class);
     s->failure = (neap_err)NEAP_ERR_INIT;
     neap_command_read(L, 1, &s->command);
+    if (s->command.within_ms) neap_raisef(L, NEAP_E_USAGE, "start has no within_ms: stop the command, or wait under a deadline");
     handle *h = s->handle = lua_newuserdatauv(L, sizeof *h, STREAM_VALUE + 2);
     *h = (handle){.origin = s};
     push_meta(L);

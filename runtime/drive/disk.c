@@ -142,11 +142,23 @@ bool neap_disk_space(const char *path, int64_t *free_bytes, int64_t *total_bytes
 
 /* Changes of names ------------------------------------------------------------------------- */
 
+/* Without this a rename, a new or a removed name may be lost with the power, after an outcome said "ok". */
+bool neap_disk_sync_name(const char *path, neap_err *err) {
+    char *dir = neap_strdup(path), *slash = strrchr(dir, '/');
+    if (slash) slash[slash == dir] = 0;
+    int fd = open(slash ? dir : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    bool ok = fd >= 0 && (fsync(fd) == 0 || errno == EINVAL);
+    if (!ok) fail(err, "make durable the directory of", path);
+    if (fd >= 0) close(fd);
+    free(dir);
+    return ok;
+}
+
 bool neap_disk_remove(const char *path, neap_err *err) {
     struct stat st;
     if (lstat(path, &st) != 0) return fail(err, "remove", path);
     int result = S_ISDIR(st.st_mode) ? rmdir(path) : unlink(path);
-    return result == 0 ? true : fail(err, "remove", path);
+    return result == 0 ? neap_disk_sync_name(path, err) : fail(err, "remove", path);
 }
 
 static bool is_directory(const char *path) {
@@ -156,7 +168,7 @@ static bool is_directory(const char *path) {
 
 bool neap_disk_mkdir(const char *path, int mode, bool *made, neap_err *err) {
     *made = false;
-    if (mkdir(path, (mode_t)mode) == 0) return *made = true;
+    if (mkdir(path, (mode_t)mode) == 0) return (*made = true) && neap_disk_sync_name(path, err);
     if (errno == EEXIST && is_directory(path)) return true;
     if (errno != ENOENT) return fail(err, "make the directory", path);
     char *parent = neap_strdup(path), *slash = strrchr(parent, '/');
@@ -165,7 +177,9 @@ bool neap_disk_mkdir(const char *path, int mode, bool *made, neap_err *err) {
     ok = ok && neap_disk_mkdir(parent, 0755, &ignored, err);
     free(parent);
     if (!ok) return err && err->code ? false : fail(err, "make the directory", path);
-    return mkdir(path, (mode_t)mode) == 0 ? (*made = true) : fail(err, "make the directory", path);
+    if (mkdir(path, (mode_t)mode) != 0) return fail(err, "make the directory", path);
+    *made = true;
+    return neap_disk_sync_name(path, err);
 }
 
 /* Names ------------------------------------------------------------------------------------ */

@@ -33,6 +33,9 @@ bool neap_disk_remove(const char *path, neap_err *err);
 /* With its parents; `made` false: it was there. */
 bool neap_disk_mkdir(const char *path, int mode, bool *made, neap_err *err);
 
+/* Make durable that `path` has appeared or gone: fsync of the directory that holds the name. */
+bool neap_disk_sync_name(const char *path, neap_err *err);
+
 /* A file under construction. It has its name only when it is whole and durable:
  *
  *     begin (name.part: O_EXCL|O_NOFOLLOW, locked) -> bytes -> publish (fsync, rename, fsync of the directory)

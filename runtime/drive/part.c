@@ -98,24 +98,12 @@ bool neap_disk_put(neap_disk_part *p, const char *data, size_t len, const neap_d
     return true;
 }
 
-/* Without this the rename itself may be lost with the power. */
-static bool sync_directory(const char *path, neap_err *err) {
-    char *dir = neap_strdup(path), *slash = strrchr(dir, '/');
-    if (slash) slash[slash == dir] = 0;
-    int fd = open(slash ? dir : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    bool ok = fd >= 0 && (fsync(fd) == 0 || errno == EINVAL);
-    if (!ok) fail(err, "make durable the directory of", path);
-    if (fd >= 0) close(fd);
-    free(dir);
-    return ok;
-}
-
 bool neap_disk_publish(neap_disk_part *p, neap_err *err) {
     if (fsync(p->fd) != 0) return fail(err, "make durable", p->part);
     if (rename(p->part, p->path) != 0) return fail(err, "rename to", p->path);
     close(p->fd);
     p->fd = -1;
-    return sync_directory(p->path, err);
+    return neap_disk_sync_name(p->path, err);
 }
 
 void neap_disk_abandon(neap_disk_part *p) {

@@ -374,4 +374,41 @@ describe("native.file", function()
       end)
     end)
   end)
+
+  describe("killed at any system call #kill", function()
+    local script = [[
+      local dir = %q
+      local out = T.run(function()
+        return require("native.file").write(dir .. "/a", ("new"):rep(100000))
+      end)
+      os.exit(out and 0 or 1)]]
+
+    local function killed_at(call, n)
+      put("a", "old")
+      local child = T.start {
+        argv = { "strace", "-f", "-qq", "-o", "/dev/null", "-e", ("inject=%s:signal=KILL:when=%d"):format(call, n),
+          "-P", dir, "-P", path("a"), "-P", path("a.part"), "build/debug/neap-test", "-e", script:format(dir) },
+      }
+      return child:wait(20000)
+    end
+
+    it("leaves the old or the new content, and the next write succeeds", function()
+      if not os.execute("test -x build/debug/neap-test && strace -V >/dev/null 2>&1") then
+        pending("needs strace and the debug interpreter")
+        return
+      end
+      local deaths = 0
+      for _, call in ipairs { "openat", "flock", "fchmod", "fchown", "write", "fsync", "rename", "close" } do
+        for n = 1, 4 do
+          local code = killed_at(call, n)
+          if code ~= 0 then deaths = deaths + 1 end
+          local content = get("a")
+          assert.is_true(content == "old" or content == ("new"):rep(100000), call .. " " .. n)
+          T.run(function() assert(file.write(path("a"), "after")) end)
+          assert.same({ "a" }, names())
+        end
+      end
+      assert.is_true(deaths >= 8)
+    end)
+  end)
 end)

@@ -62,9 +62,11 @@ describe("native.process", function()
         assert.equal("remote", err.code)
         assert.matches("no%-such%-program", err.message)
         assert.equal("failed", records("outcome")[1].status)
-        _, err = process.run { argv = { "true" }, cwd = dir .. "/none" }
+        value, err = process.run { argv = { "true" }, cwd = dir .. "/none" }
+        assert.is_nil(value)
         assert.matches("no directory", err.message)
-        _, err = process.run { argv = { dir } }
+        value, err = process.run { argv = { dir } }
+        assert.is_nil(value)
         assert.is_string(err.message)
       end)
       T.remove_tree(dir)
