@@ -120,13 +120,15 @@ function Demo:run_killed(database)
     say("\n  … kill -9 after the third migration was recorded\n")
   end)
   if result.signal ~= 9 then error("the run ended before it could be killed", 0) end
-  local history = self:expect(0, { "history" })
-  return history.out:match("neap resume (%x+)") or error("history names no run to resume", 0)
+  self:expect(0, { "history" })
+  return (result.out .. result.err):match("run (%x%x%x%x%x%x+)") or error("the run did not say its id", 0)
 end
 
 local function show_result(demo, database)
   local tables = demo.server.sql("select count(*) from pg_tables where schemaname not in ('pg_catalog', 'information_schema')", database)
-  say(("\n  %s: %s tables, %d migrations recorded\n"):format(database, tables, demo:recorded(database)))
+  local recorded = demo:recorded(database)
+  say(("\n  %s: %s tables, %d migrations recorded\n"):format(database, tables, recorded))
+  if recorded ~= #tools.superseded + 1 then error("a migration is missing or was recorded twice", 0) end
 end
 
 local function main()
