@@ -57,29 +57,59 @@ static bool refuse_function(pg_op *op, const char *name, const char *why) {
     return neap_err_hint(&op->err, "Reads may call functions that PostgreSQL marks stable or immutable; what changes something belongs into exec or a named word.");
 }
 
-/* The names not yet known, as an array literal; empty when all are. */
-static bool gather(pg_op *op, neap_buf *names) {
+static void add_quoted(neap_buf *out, const char *name) {
+    neap_buf_addc(out, '"');
+    for (const char *c = name; *c; c++) {
+        if (*c == '"' || *c == '\\') neap_buf_addc(out, '\\');
+        neap_buf_addc(out, *c);
+    }
+    neap_buf_addc(out, '"');
+}
+
+/* The look-up's three columns as array literals: names, which are vetted, which are attributes. */
+typedef struct wanted { neap_buf names, vetted, attributes; } wanted;
+
+static void want(wanted *w, const char *name, bool vetted, bool attribute) {
+    char before = w->names.len ? ',' : '{';
+    neap_buf_addc(&w->names, before);
+    add_quoted(&w->names, name);
+    neap_buf_addf(&w->vetted, "%c%c", before, vetted ? 't' : 'f');
+    neap_buf_addf(&w->attributes, "%c%c", before, attribute ? 't' : 'f');
+}
+
+/* What is not yet known of this connection. False and op->err for what is refused by its name alone. */
+static bool gather(pg_op *op, wanted *w) {
+    char key[256];
     for (char **f = op->parsed.functions; f && *f; f++) {
         if (is_treacherous(*f)) return refuse_function(op, *f, "it runs SQL of its own or takes a transaction id");
-        if (is_known(op->h, *f) || neap_sql_is_vetted(*f)) continue;
-        neap_buf_addc(names, names->len ? ',' : '{');
-        neap_buf_addc(names, '"');
-        for (const char *c = *f; *c; c++) {
-            if (*c == '"' || *c == '\\') neap_buf_addc(names, '\\');
-            neap_buf_addc(names, *c);
-        }
-        neap_buf_addc(names, '"');
+        if (!is_known(op->h, *f)) want(w, *f, neap_sql_is_vetted(*f), false);
     }
-    if (names->len) neap_buf_addc(names, '}');
+    for (char **a = op->parsed.attributes; a && *a; a++) {
+        snprintf(key, sizeof key, ".%s", *a);
+        if (!is_known(op->h, key)) want(w, *a, false, true);
+    }
     return true;
 }
 
-/* A row for each volatile function that answers to one of the names, with or without its schema. */
+/* A row for each volatile function that answers to one of the names, with or without its schema. A vetted name is vetted in
+ * pg_catalog only: the same name elsewhere is somebody's own function. An attribute may be a function of one row. */
 static const char lookup[] =
-    "SELECT DISTINCT u.name FROM pg_catalog.unnest($1::text[]) AS u(name) JOIN pg_catalog.pg_proc p"
+    "SELECT DISTINCT u.name FROM unnest($1::text[], $2::bool[], $3::bool[]) AS u(name, vetted, attribute) JOIN pg_catalog.pg_proc p"
     " ON p.proname = u.name OR p.proname = pg_catalog.regexp_replace(u.name, '^.*[.]', '')"
     " JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace"
-    " WHERE p.provolatile = 'v' AND (u.name = p.proname OR u.name = n.nspname || '.' || p.proname)";
+    " WHERE p.provolatile = 'v' AND (u.name = p.proname OR u.name = n.nspname || '.' || p.proname)"
+    " AND NOT (u.vetted AND n.nspname = 'pg_catalog')"
+    " AND (NOT u.attribute OR EXISTS (SELECT 1 FROM pg_catalog.pg_type t WHERE t.oid = p.proargtypes[0] AND t.typtype IN ('c', 'd', 'p')))";
+
+static void remember_all(pg_op *op) {
+    char key[256];
+    for (char **f = op->parsed.functions; f && *f; f++)
+        if (!is_known(op->h, *f)) remember(op->h, *f);
+    for (char **a = op->parsed.attributes; a && *a; a++) {
+        snprintf(key, sizeof key, ".%s", *a);
+        if (!is_known(op->h, key)) remember(op->h, key);
+    }
+}
 
 static void on_lookup(void *arg, PGresult *r, const neap_err *err) {
     pg_op *op = arg;
@@ -90,24 +120,26 @@ static void on_lookup(void *arg, PGresult *r, const neap_err *err) {
         neap_op_finish(&op->gate.op);
         return;
     }
-    for (char **f = op->parsed.functions; f && *f; f++)
-        if (!is_known(op->h, *f)) remember(op->h, *f);
+    remember_all(op);
     op->then(op);
 }
 
 void neap_pg_fence_functions(pg_op *op, void (*then)(pg_op *op)) {
-    neap_buf names = NEAP_BUF_INIT;
+    wanted w = {NEAP_BUF_INIT, NEAP_BUF_INIT, NEAP_BUF_INIT};
     op->then = then;
-    if (!gather(op, &names)) {
+    if (!gather(op, &w)) {
         neap_op_finish(&op->gate.op);
-    } else if (!names.len) {
+    } else if (!w.names.len) {
         then(op);
     } else {
-        const char *value = names.data;
-        neap_pg_query q = {lookup, 1, &value, NULL, NULL, true};
+        neap_buf_addc(&w.names, '}'), neap_buf_addc(&w.vetted, '}'), neap_buf_addc(&w.attributes, '}');
+        const char *values[3] = {w.names.data, w.vetted.data, w.attributes.data};
+        neap_pg_query q = {lookup, 3, values, NULL, NULL, true};
         neap_pg_send(op->h->pg, &q, on_lookup, op);
     }
-    neap_buf_close(&names);
+    neap_buf_close(&w.names);
+    neap_buf_close(&w.vetted);
+    neap_buf_close(&w.attributes);
 }
 
 /* ---- parts three and six ---- */

@@ -45,12 +45,13 @@ static void add_escaped(neap_buf *out, const char *value) {
     }
 }
 
+/* standard_conforming_strings: the parser of the fence and the server must agree on where a string ends. */
 static void set_options(pg_handle *h, lua_Integer statement_ms) {
     neap_buf options = NEAP_BUF_INIT;
     const char *given = neap_pgurl_get(&h->where, "options");
     if (h->where.pooled) return;                   /* a pooler refuses start-up options */
     if (given) neap_buf_addf(&options, "%s ", given);
-    neap_buf_adds(&options, "-c datestyle=ISO,YMD -c bytea_output=hex");
+    neap_buf_adds(&options, "-c datestyle=ISO,YMD -c bytea_output=hex -c standard_conforming_strings=on");
     if (h->where.search_path) neap_buf_adds(&options, " -c search_path="), add_escaped(&options, h->where.search_path);
     if (h->fenced)
         neap_buf_addf(&options, " -c default_transaction_read_only=on -c lock_timeout=1s -c statement_timeout=%lld"

@@ -1,0 +1,122 @@
+--- The whole read fence against a real server: every probe through the read verbs, as superuser and as a role that may only
+--- SELECT; nothing of it may have an effect.
+
+local native = require("native.pg")
+local servers = require("tests.support.servers")
+local probes = dofile("tests/runtime/probes.lua")
+
+-- Everything a probe could have left behind, as one line of text.
+local TRACES <const> = [[
+SELECT concat_ws(' ', (SELECT count(*) FROM pg_class), (SELECT count(*) FROM pg_proc), (SELECT count(*) FROM pg_type),
+  (SELECT count(*) FROM pg_namespace), (SELECT count(*) FROM pg_authid), (SELECT count(*) FROM pg_database),
+  (SELECT count(*) FROM pg_largeobject_metadata), (SELECT count(*) FROM pg_replication_slots), (SELECT count(*) FROM pg_prepared_xacts),
+  (SELECT count(*) FROM pg_description), (SELECT count(*) FROM pg_db_role_setting), (SELECT count(*) FROM pg_extension),
+  (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'), (SELECT string_agg(p::text, ',' ORDER BY id) FROM probe p),
+  (SELECT last_value::text || is_called FROM probe_seq), (SELECT count(*) FROM probe_copy),
+  (SELECT count(*) FROM pg_stat_activity WHERE application_name = 'bystander'),
+  (SELECT string_agg(attname, ',' ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'probe'::regclass AND attnum > 0),
+  (SELECT string_agg(relname || coalesce(array_to_string(relacl, ','), ''), ' ' ORDER BY relname) FROM pg_class WHERE relname LIKE 'probe%'),
+  (SELECT md5(string_agg(name || setting, ',' ORDER BY name)) FROM pg_file_settings))
+]]
+
+describe("the fence of native.pg", function()
+  local server, database
+
+  setup(function()
+    server = servers.postgres()
+    database = server.database()
+    server.sql(table.concat(probes.common, ";\n") .. ";\nGRANT SELECT ON ALL TABLES IN SCHEMA public TO reader", database)
+  end)
+
+  local function applies(probe)
+    if not probe.extension then return true end
+    return server.sql(("SELECT count(*) FROM pg_available_extensions WHERE name = '%s'"):format(probe.extension)) == "1"
+  end
+
+  local function prepare(probe)
+    local lines = { table.unpack(probe.setup or {}) }
+    if probe.extension then table.insert(lines, 1, "CREATE EXTENSION IF NOT EXISTS " .. probe.extension) end
+    if #lines > 0 then server.sql(table.concat(lines, ";\n"), database) end
+  end
+
+  local function tidy(probe)
+    if probe.undo then server.sql(table.concat(probe.undo, ";\n"), database) end
+  end
+
+  local function attempt(user, probe, verb)
+    local value, err
+    T.run(function()
+      local connection <close> = assert(native.new { url = server.url(user, database), fenced = true, application = "neap:probe:1" })
+      assert(connection:open())
+      value, err = connection[verb](connection, probe.sql)
+      if verb == "each" and value then
+        local rows <close> = value
+        repeat
+          value, err = rows()
+        until value == nil
+      end
+      assert.equal(7, assert(connection:value("SELECT 7")), "the connection is not usable after: " .. probe.sql)
+    end)
+    return value, err
+  end
+
+  for _, user in ipairs { "admin", "reader" } do
+    for _, verb in ipairs { "rows", "each" } do
+      it(("leaves no trace of any probe when %s asks by %s"):format(user, verb), function()
+        local wrong = {}
+        for _, probe in ipairs(probes) do
+          if applies(probe) then
+            prepare(probe)
+            local before = server.sql(TRACES, database)
+            local _, err = attempt(user, probe, verb)
+            local after = server.sql(TRACES, database)
+            tidy(probe)
+            if before ~= after then wrong[#wrong + 1] = "has an effect: " .. probe.sql .. "\n" .. before .. "\n" .. after end
+            if not probe.reads and not err then wrong[#wrong + 1] = "was let through: " .. probe.sql end
+            if probe.reads and verb == "rows" and user == "admin" and err then
+              wrong[#wrong + 1] = "was refused: " .. probe.sql .. ": " .. tostring(err.message)
+            end
+          end
+        end
+        assert.equal("", table.concat(wrong, "\n"))
+      end)
+    end
+  end
+
+  it("takes no transaction id for what is refused before it is sent", function()
+    local before = server.sql("SELECT pg_snapshot_xmax(pg_current_snapshot())", database)
+    for _, probe in ipairs(probes) do
+      if (probe.part == "parse" or probe.part == "function") and not probe.setup and not probe.extension then attempt("admin", probe, "value") end
+    end
+    assert.equal(before, server.sql("SELECT pg_snapshot_xmax(pg_current_snapshot())", database))
+  end)
+
+  it("does not trust a vetted name that somebody else took", function()
+    server.sql("CREATE FUNCTION public.clock_timestamp(int) RETURNS int LANGUAGE sql VOLATILE AS 'SELECT 1'", database)
+    local _, err = attempt("admin", { sql = "SELECT clock_timestamp(1)" }, "value")
+    server.sql("DROP FUNCTION public.clock_timestamp(int)", database)
+    assert.equal("refused", err.code)
+  end)
+
+  it("says what the read may be called: a superuser's is only declared", function()
+    T.run(function()
+      for user, label in pairs { admin = "declared", reader = "enforced" } do
+        local connection <close> = assert(native.new { url = server.url(user, database), fenced = true })
+        assert(connection:open())
+        assert.equal(label, (connection:label()))
+      end
+    end)
+  end)
+
+  it("has no verb that writes, and an acting connection none that reads", function()
+    T.run(function()
+      local fenced <close> = assert(native.new { url = server.url("owner", database), fenced = true })
+      local acting <close> = assert(native.new { url = server.url("owner", database) })
+      assert(fenced:open())
+      assert(acting:open())
+      assert.is_false((pcall(fenced.exec, fenced, "SELECT 1")))
+      assert.is_false((pcall(fenced.begin, fenced)))
+      assert.is_false((pcall(acting.value, acting, "SELECT 1")))
+    end)
+  end)
+end)
