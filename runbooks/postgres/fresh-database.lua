@@ -58,10 +58,11 @@ step "Create the database {database}" {
 }
 
 step "Record the superseded migrations as applied" {
-  each  = superseded,
-  done  = function (name) return history():has(name) end,
-  act   = function (name) history():resolve(name) end,
-  undo  = function (name) history():forget(name) end,
+  each   = superseded,
+  done   = function (name) return history():has(name) end,
+  act    = function (name) history():resolve(name) end,
+  verify = function (name) check(history():has(name), "{item} is recorded") end,
+  undo   = function (name) history():forget(name) end,
 }
 
 step "Execute the baseline {baseline}, and nothing else" {

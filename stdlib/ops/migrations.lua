@@ -45,24 +45,23 @@ end
 
 -- Writes --------------------------------------------------------------------------------------------------
 
---- Run the tool against this database. How it ended is for the caller to judge; in a preview nobody can, so the
---- status is asked for at once and everything after it stays unknown.
+--- Run the tool against this database. How it ended is for the caller to judge. `touches` tells a preview that what
+--- it would do is done to the database, so that later questions about it are not answered from before.
 ---@param words string[]
----@return { status: integer, text: string } said
+---@return { status: integer, text: string }|nil said nil in a preview: nothing was run
 ---@effect write
 function history:call(words)
   if not self.tool then raise("usage", "this word needs the tool's command") end
-  local argv = { table.unpack(words) }
+  local argv, db = { table.unpack(words) }, self:there()
   if self.config then table.move({ "--config", self.config }, 1, 2, #argv + 1, argv) end
-  local url = self:there():url(self:dialect().url)
-  local result = self.tool:run(argv, { env = { [self.variable] = url }, allow = "any" })
-  local status = result:status()
-  return { status = status, text = result:err() .. "\n" .. result:out() }
+  local url = db:url(self:dialect().url)
+  local result = self.tool:run(argv, { env = { [self.variable] = url }, allow = "any", touches = { db:subject() } })
+  if type(result) == "userdata" then return nil end
+  return { status = result:status(), text = result:err() .. "\n" .. result:out() }
 end
 
 --- The tool did not do it: say so in its words, and in ours.
 local function complain(self, said, fact)
-  if not said then raise("remote", fact) end
   local code = said.text:match("%f[%w]P%d%d%d%d%f[%W]")
   local meaning = code and self:dialect().meaning[code]
   local words = said.text:gsub("%s+", " "):match("^%s*(.-)%s*$")
@@ -95,6 +94,7 @@ end
 ---@effect write
 function history:deploy(names)
   local said = self:call(self:dialect().deploy)
+  if not said then return end
   local failed = self:failed()[1]
   if failed then complain(self, said, ("%q failed on the server"):format(failed.name)) end
   for _, name in ipairs(names) do

@@ -41,6 +41,7 @@ local function server_of(world)
   function db:exists() return world.rows ~= nil or world.tables ~= nil end
   function db:on() return db end
   function db:has() return world.rows ~= nil end
+  function db:subject() return "pg:1/app" end
   function db:url(options) return (options.prisma and "prisma:" or "url:") .. "secret" end
   function db:rows(sql, kinds)
     if sql:find("pg_locks", 1, true) then return { world.holder } end
@@ -66,7 +67,7 @@ end
 local function tool_of(act)
   local tool = { calls = {} }
   function tool:run(argv, options)
-    tool.calls[#tool.calls + 1] = { argv = argv, env = options.env }
+    tool.calls[#tool.calls + 1] = { argv = argv, env = options.env, touches = options.touches }
     local status, out = act(argv)
     return { status = function () return status or 0 end, out = function () return out or "" end, err = function () return "" end }
   end
@@ -144,7 +145,7 @@ describe("ops.migrations on a Prisma folder", function ()
     local world = { rows = {} }
     local tool = tool_of(function (argv) world.rows[#world.rows + 1] = row(argv[4], { steps = 0 }) end)
     prisma(world, tool):resolve "1_init"
-    assert.same({ { argv = { "migrate", "resolve", "--applied", "1_init" }, env = { DATABASE_URL = "prisma:secret" } } }, tool.calls)
+    assert.same({ { argv = { "migrate", "resolve", "--applied", "1_init" }, env = { DATABASE_URL = "prisma:secret" }, touches = { "pg:1/app" } } }, tool.calls)
   end)
 
   it("hands the configuration file on", function ()
@@ -270,7 +271,7 @@ describe("ops.migrations on a drizzle folder", function ()
   it("deploys with the URL under the name the project reads", function ()
     local tool = tool_of(function () return 1 end)
     drizzle({ rows = recorded(100, 200, 300) }, tool):deploy { "0002_base" }
-    assert.same({ { argv = { "migrate" }, env = { PG_URL = "url:secret" } } }, tool.calls)
+    assert.same({ { argv = { "migrate" }, env = { PG_URL = "url:secret" }, touches = { "pg:1/app" } } }, tool.calls)
   end)
 end)
 
