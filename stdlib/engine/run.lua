@@ -60,8 +60,9 @@ local function guardians(t)
   return t.object.guardians
 end
 
---- Take every target for this run. Raises {busy} naming the holder.
+--- Take every target for this run. Raises {busy} naming the holder. (In mode "plan" a lock is only looked at.)
 function Run:lock_targets()
+  guard.mode("run")
   for _, t in ipairs(self.targets) do
     local g = guardians(t)
     if g then

@@ -170,7 +170,7 @@ end
 function M.shown_params(session)
   local shown = {}
   for name, value in pairs(session.params) do
-    shown[name] = type(value) == "userdata" and tostring(value) or value
+    shown[name] = type(value) == "userdata" and tostring(value) or type(value) == "table" and table.concat(value, ",") or value
   end
   return shown
 end
