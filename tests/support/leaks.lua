@@ -13,12 +13,15 @@ local M = {}
 ---@field handles integer
 ---@field tasks integer
 ---@field children table<integer, string>
+---@field files table<string, boolean> what a before_each made; its after_each comes after our look
 
 --- What is there now.
 ---@return Snapshot
 function M.snapshot()
   T.forget_records()
-  return { handles = T.handles(), tasks = T.tasks(), children = T.children() }
+  local files = {}
+  for _, name in ipairs(suite.litter()) do files[name] = true end
+  return { handles = T.handles(), tasks = T.tasks(), children = T.children(), files = files }
 end
 
 local function new_children(before)
@@ -43,8 +46,10 @@ function M.since(before)
   if intents > 0 then found[#found + 1] = ("%d intents have no outcome"):format(intents) end
   for _, child in ipairs(new_children(before.children)) do found[#found + 1] = "a child process is there: " .. child end
   for _, name in ipairs(suite.litter()) do
-    found[#found + 1] = "a temporary file is there: " .. name
-    T.remove_tree(suite.directory() .. "/tmp/" .. name)
+    if not before.files[name] then
+      found[#found + 1] = "a temporary file is there: " .. name
+      T.remove_tree(suite.directory() .. "/tmp/" .. name)
+    end
   end
   return found
 end

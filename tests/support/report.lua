@@ -113,6 +113,8 @@ return function()
     busted.subscribe({ "failure" }, on_failure)
     busted.subscribe({ "error" }, on_failure)
     busted.subscribe({ "exit" }, function()
+      local litter = table.concat(suite.litter(), "\n")
+      if litter ~= "" then fail("the suite", "TMPDIR", "temporary files are there at the end:\n" .. litter) end
       suite.finish()
       M.finish()
       if not os.getenv("NEAP_TEST_COUNTS") then say(("\n%d passed, %d failed, %d skipped\n"):format(M.passed, M.failed, M.skipped)) end

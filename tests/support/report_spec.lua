@@ -55,6 +55,12 @@ describe("support.report", function()
     fails_with("a temporary file is there: left", "it('a', function() suite.write(suite.directory() .. '/tmp/left', '') end)")
   end)
 
+  it("lets a before_each make what its after_each removes, and fails what is there at the end", function()
+    local body = "local path before_each(function() path = suite.write(suite.directory() .. '/tmp/each', '') end)\n"
+    assert.equal("1 0 0 done\n", run_spec(body .. "after_each(function() os.remove(path) end) it('a', function() end)").counts)
+    assert.equal("1 1 0 done\n", fails_with("at the end:%s+each", body .. "it('a', function() end)").counts)
+  end)
+
   it("names the test that killed the interpreter", function()
     local r = run_spec("it('goes out', function() T.signal(T.pid(), 9) end)")
     assert.equal(9, r.signal)
