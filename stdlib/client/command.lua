@@ -7,8 +7,10 @@
 -- goes into env or stdin, never into an argument. A status other than 0 is an error unless it is allowed.
 
 local duration = require "core.duration"
+local guard = require "native.guard"
 local process = require "native.process"
 local raise = require "core.raise"
+local task = require "native.task"
 local text = require "native.text"
 
 local M = { kind = "command" }
@@ -64,7 +66,7 @@ function M.bind(role, spec)
   return setmetatable(object, meta)
 end
 
-local known = { within = true, env = true, stdin = true, allow = true }
+local known = { within = true, env = true, stdin = true, allow = true, touches = true }
 
 local function call_of(self, arguments, given)
   if arguments ~= nil and type(arguments) ~= "table" then
@@ -72,7 +74,7 @@ local function call_of(self, arguments, given)
   end
   local call = { argv = {}, env = {}, cwd = self.cwd, role = self.role }
   for key in pairs(given or {}) do
-    if not known[key] then raise("usage", ("a command has no option \"%s\""):format(tostring(key)), "It has within, env, stdin and allow.") end
+    if not known[key] then raise("usage", ("a command has no option \"%s\""):format(tostring(key)), "It has within, env, stdin, allow and touches.") end
   end
   table.move(self.argv, 1, #self.argv, 1, call.argv)
   table.move(arguments or {}, 1, #(arguments or {}), #call.argv + 1, call.argv)
@@ -126,13 +128,18 @@ function methods:read(arguments, given)
   return finish(call)
 end
 
---- Run it.
+--- Run it. `touches` lists the subjects it changes beyond itself: a preview, which does not run it, then answers no
+--- question about them from the world before.
 ---@param arguments? string[]
----@param given? { within: string?, env: table?, stdin: any, allow: integer[]|"any"|nil }
+---@param given? { within: string?, env: table?, stdin: any, allow: integer[]|"any"|nil, touches: string[]? }
 ---@return table result
 ---@effect write
 function methods:run(arguments, given)
-  return finish(call_of(self, arguments, given))
+  local result = finish(call_of(self, arguments, given))
+  if type(result) == "userdata" then
+    for _, subject in ipairs(given and given.touches or {}) do guard.mark(subject, task.step()) end
+  end
+  return result
 end
 
 --- What this command is, for the plan.

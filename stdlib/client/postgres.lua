@@ -244,6 +244,14 @@ function methods.card(o)
   return card
 end
 
+--- What a preview calls this database when it remembers what would have changed: "pg:<system identifier>/<database>".
+---@return string
+---@effect read
+function methods.subject(o)
+  if not subject(o) then methods.card(o.parent or o) end
+  return subject(o)
+end
+
 --- Is there a database of this name on the server?
 ---@param database string
 ---@return boolean
