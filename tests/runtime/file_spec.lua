@@ -2,6 +2,7 @@
 local file = require "native.file"
 local guard = require "native.guard"
 local secret = require "native.secret"
+local suite = require "tests.support.suite"
 local task = require "native.task"
 
 local dir
@@ -41,8 +42,7 @@ local function names()
 end
 
 describe("native.file", function()
-  before_each(function() dir = T.directory((os.getenv("TMPDIR") or "/tmp") .. "/neap-file-") end)
-  after_each(function() T.remove_tree(dir) end)
+  before_each(function() dir = suite.temp() end)
 
   describe("reading", function()
     it("gives back every byte, NUL and odd names included", function()

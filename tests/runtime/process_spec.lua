@@ -2,6 +2,7 @@
 local guard = require "native.guard"
 local process = require "native.process"
 local secret = require "native.secret"
+local suite = require "tests.support.suite"
 local task = require "native.task"
 local text = require "native.text"
 
@@ -55,7 +56,7 @@ describe("native.process", function()
     end)
 
     it("says what is missing: program, directory, permission", function()
-      local dir = T.directory((os.getenv("TMPDIR") or "/tmp") .. "/neap-process-")
+      local dir = suite.temp()
       T.run(function()
         local value, err = process.run { argv = { "no-such-program-9" } }
         assert.is_nil(value)
@@ -69,7 +70,6 @@ describe("native.process", function()
         assert.is_nil(value)
         assert.is_string(err.message)
       end)
-      T.remove_tree(dir)
     end)
 
     it("runs in the directory that is given", function()
@@ -151,7 +151,7 @@ describe("native.process", function()
     end)
 
     it("is shown, not run, in a preview", function()
-      local marker = T.directory((os.getenv("TMPDIR") or "/tmp") .. "/neap-process-")
+      local marker = suite.temp()
       T.run(function()
         guard.mode("plan")
         guard.predictions()
@@ -162,7 +162,6 @@ describe("native.process", function()
         assert.matches("touch", found.text)
       end)
       assert.same({}, T.entries(marker))
-      T.remove_tree(marker)
     end)
 
     it("refuses what is no command", function()
@@ -214,7 +213,6 @@ describe("native.process", function()
     end)
 
     it("the command when its source of stdin fails, instead of feeding it half", function()
-      local dir = T.directory((os.getenv("TMPDIR") or "/tmp") .. "/neap-process-")
       T.run(function()
         local out = process.start { argv = { "sleep", "60" } }
         local source = out:stdin()
@@ -223,7 +221,6 @@ describe("native.process", function()
         assert.matches("input of", err.message)
         out:close()
       end)
-      T.remove_tree(dir)
     end)
   end)
 

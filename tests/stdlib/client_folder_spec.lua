@@ -1,5 +1,6 @@
 -- A bound folder: names inside it, patterns of a shell, one way to fail.
 local folders = require "client.folder"
+local suite = require "tests.support.suite"
 
 local dir, folder
 
@@ -18,7 +19,7 @@ end
 
 describe("a folder", function()
   before_each(function()
-    dir = T.directory((os.getenv("TMPDIR") or "/tmp") .. "/neap-folder-")
+    dir = suite.temp()
     os.execute("mkdir " .. dir .. "/sub")
     put("b.sql", "two")
     put("a.sql", "one")
@@ -26,7 +27,6 @@ describe("a folder", function()
     put("sub/c.sql", "three")
     folder = folders.bind("migrations", { path = dir })
   end)
-  after_each(function() T.remove_tree(dir) end)
 
   it("lists names in order, and by a shell's patterns", function()
     T.run(function()
