@@ -34,8 +34,10 @@ describe("neap-runbook(7)", function ()
     local count = 0
     for _, section in ipairs(manual.sections) do
       for _, example in ipairs(section.examples or {}) do
-        local model = load.load("example.lua", { source = example.text })
-        assert.is_true(#model.order > 0, example.title)
+        T.run(function ()
+          local model = load.load("example.lua", { source = example.text })
+          assert.is_true(#model.order > 0, example.title)
+        end)
         count = count + 1
       end
     end

@@ -15,7 +15,7 @@ local M = {}
 
 local INVENTORY <const> = [[
 environment "demo" {
-  db = postgres { url = "postgresql://owner@127.0.0.1:%d/postgres", password = secret { env = "OWNER_PASSWORD" } },
+  db = postgres { url = "postgresql://owner@127.0.0.1:%d/%s", password = secret { env = "OWNER_PASSWORD" } },
   migrations = folder { path = "%s" },
   migrate = command { argv = { "%s" } },
 }
@@ -35,7 +35,7 @@ fi
 exec %s "$@"
 ]]
 
---- A folder, an inventory and a tool for one test. `tool` is "prisma" or "drizzle"; `program` stands in for it.
+--- A folder, an inventory with a database of its own (which a run locks), and a tool for one test. `tool` is "prisma" or "drizzle"; `program` stands in for it.
 ---@param pg table server
 ---@param tool string
 ---@param program? string
@@ -47,7 +47,7 @@ function M.open(pg, tool, program)
   local argv = tools.command(tool)
   suite.write(dir .. "/tool", WRAPPER:format(dir, program or argv and argv[1] or "/bin/false"))
   T.mode(dir .. "/tool", tonumber("755", 8))
-  suite.write(dir .. "/inventory.lua", INVENTORY:format(pg.port, shop.folder, dir .. "/tool"))
+  suite.write(dir .. "/inventory.lua", INVENTORY:format(pg.port, pg.database(), shop.folder, dir .. "/tool"))
 
   --- Run neap to its end with the inventory, the state and the password of the shop.
   function shop.neap(arguments)
