@@ -7,6 +7,7 @@
 
 #include "base/escape.h"
 #include "guard/secret.h"
+#include "script/function.h"
 
 lua_State *neap_callback_main(lua_State *L) {
     lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
@@ -23,7 +24,7 @@ static int describe(lua_State *L) {
 
 void neap_callback_call(lua_State *L, int arguments) {
     if (lua_pcall(L, arguments, 0, 0) == LUA_OK) return;
-    lua_pushcfunction(L, describe);
+    neap_function_push(L, "callback.describe", describe, 0);
     lua_insert(L, -2);
     (void)lua_pcall(L, 1, 1, 0);                   /* either way a value is left, mostly a string */
     size_t len = 0;

@@ -15,6 +15,7 @@
 #include "bind/command.h"
 #include "bind/process_lua.h"
 #include "bind/stream_lua.h"
+#include "script/function.h"
 #include "script/raise.h"
 #include "script/task.h"
 
@@ -255,8 +256,8 @@ static const luaL_Reg meta[] = {{"__close", meta_close}, {"__gc", meta_gc}, {"__
 /* [-0, +1, m] */
 static void push_meta(lua_State *L) {
     if (!luaL_newmetatable(L, CHILD_META)) return;
-    luaL_setfuncs(L, meta, 0);
-    luaL_newlib(L, methods);
+    neap_function_set(L, "command:", meta, 0);
+    neap_function_table(L, "command:", methods);
     lua_setfield(L, -2, "__index");
     lua_pushboolean(L, 0);
     lua_setfield(L, -2, "__metatable");

@@ -20,6 +20,7 @@
 #include "base/diff.h"
 #include "base/json.h"
 #include "bind/secret_lua.h"
+#include "script/function.h"
 #include "script/raise.h"
 #include "script/task.h"
 
@@ -399,6 +400,6 @@ static const luaL_Reg module[] = {
     {"remove", file_remove}, {"mkdir", file_mkdir}, {"open", neap_file_open}, {"probe", file_probe}, {NULL, NULL}};
 
 int neap_open_file(lua_State *L) {
-    luaL_newlib(L, module);
+    neap_function_table(L, "native.file.", module);
     return 1;
 }

@@ -2,6 +2,7 @@
 #include <lauxlib.h>
 
 #include "guard/guard.h"
+#include "script/function.h"
 #include "script/gate.h"
 #include "script/raise.h"
 #include "script/task.h"
@@ -87,6 +88,6 @@ static const luaL_Reg module[] = {
     {"predictions", predictions}, {"reads", reads}, {"value", value}, {"effects", effects}, {NULL, NULL}};
 
 int neap_open_guard(lua_State *L) {
-    luaL_newlib(L, module);
+    neap_function_table(L, "native.guard.", module);
     return 1;
 }

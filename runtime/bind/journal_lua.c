@@ -16,6 +16,7 @@
 #include "base/buf.h"
 #include "guard/index.h"
 #include "guard/writer.h"
+#include "script/function.h"
 #include "script/raise.h"
 #include "script/task.h"
 #include "script/value.h"
@@ -59,7 +60,7 @@ static list *new_list(lua_State *L) {
     list *l = lua_newuserdatauv(L, sizeof *l, 0);
     *l = (list){0};
     if (luaL_newmetatable(L, LIST_META)) {
-        lua_pushcfunction(L, list_gc);
+        neap_function_push(L, "records:__gc", list_gc, 0);
         lua_setfield(L, -2, "__gc");
     }
     lua_setmetatable(L, -2);
@@ -182,7 +183,7 @@ static void on_durable(void *arg, const neap_record *r) {
         return;
     }
     if (j->news.count && lua_checkstack(L, 4)) {
-        lua_pushcfunction(L, tell);
+        neap_function_push(L, "journal:tell", tell, 0);
         lua_pushlightuserdata(L, j);
         if (lua_pcall(L, 1, 0, 0) != LUA_OK) {
             lua_warning(L, "a view of the journal failed: ", 1);
@@ -486,8 +487,8 @@ static const luaL_Reg meta[] = {{"__gc", close_journal}, {"__close", close_journ
 
 int neap_open_journal(lua_State *L) {
     if (luaL_newmetatable(L, JOURNAL_META)) {
-        luaL_setfuncs(L, meta, 0);
-        luaL_newlib(L, methods);
+        neap_function_set(L, "journal:", meta, 0);
+        neap_function_table(L, "journal:", methods);
         lua_setfield(L, -2, "__index");
         lua_pushliteral(L, "journal");
         lua_setfield(L, -2, "__name");
@@ -495,8 +496,8 @@ int neap_open_journal(lua_State *L) {
         lua_setfield(L, -2, "__metatable");
     }
     lua_pop(L, 1);
-    luaL_newlib(L, module);
-    luaL_newlib(L, index_functions);
+    neap_function_table(L, "native.journal.", module);
+    neap_function_table(L, "native.journal.index.", index_functions);
     lua_setfield(L, -2, "index");
     return 1;
 }

@@ -22,6 +22,7 @@
 #include "bind/secret_lua.h"
 #include "bind/stream_lua.h"
 #include "loop/timer.h"
+#include "script/function.h"
 #include "script/raise.h"
 #include "script/task.h"
 
@@ -341,6 +342,6 @@ static int process_probe(lua_State *L) {
 static const luaL_Reg module[] = {{"run", process_run}, {"start", neap_process_start}, {"probe", process_probe}, {NULL, NULL}};
 
 int neap_open_process(lua_State *L) {
-    luaL_newlib(L, module);
+    neap_function_table(L, "native.process.", module);
     return 1;
 }

@@ -20,6 +20,7 @@
 
 #include "guard/vault.h"
 #include "loop/child.h"
+#include "script/function.h"
 #include "script/raise.h"
 #include "script/task.h"
 
@@ -84,12 +85,12 @@ static void push_metatable(lua_State *L) {
     if (!luaL_newmetatable(L, SECRET_META)) return;
     for (int i = 0; refused[i].event; i++) {
         lua_pushstring(L, refused[i].tried);
-        lua_pushcclosure(L, secret_refuse, 1);
+        neap_function_push(L, "secret:refuse", secret_refuse, 1);
         lua_setfield(L, -2, refused[i].event);
     }
-    lua_pushcfunction(L, secret_tostring);
+    neap_function_push(L, "secret:__tostring", secret_tostring, 0);
     lua_setfield(L, -2, "__tostring");
-    lua_pushcfunction(L, secret_gc);
+    neap_function_push(L, "secret:__gc", secret_gc, 0);
     lua_setfield(L, -2, "__gc");
     lua_pushboolean(L, 1);
     lua_setfield(L, -2, "__placeholder");          /* script/value.c shows it by __tostring */
@@ -379,6 +380,6 @@ static const luaL_Reg module[] = {
     {"of", of}, {"env", env}, {"file", file}, {"command", command}, {"template", template}, {"is", is}, {NULL, NULL}};
 
 int neap_open_secret(lua_State *L) {
-    luaL_newlib(L, module);
+    neap_function_table(L, "native.secret.", module);
     return 1;
 }

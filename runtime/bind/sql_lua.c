@@ -8,6 +8,7 @@
 
 #include "drive/pgurl.h"
 #include "guard/sql.h"
+#include "script/function.h"
 #include "script/raise.h"
 
 #define BOX "neap.sql.box"
@@ -36,7 +37,7 @@ static const luaL_Reg box_meta[] = {{"__gc", box_gc}, {NULL, NULL}};
 static box *push_box(lua_State *L) {
     box *b = lua_newuserdatauv(L, sizeof *b, 0);
     memset(b, 0, sizeof *b);
-    if (luaL_newmetatable(L, BOX)) luaL_setfuncs(L, box_meta, 0);
+    if (luaL_newmetatable(L, BOX)) neap_function_set(L, "box:", box_meta, 0);
     lua_setmetatable(L, -2);
     return b;
 }
@@ -156,6 +157,6 @@ static const luaL_Reg module[] = {
     {"read", sql_read}, {"check_read", sql_check_read}, {"split", sql_split}, {"vetted", sql_vetted}, {"url", sql_url}, {NULL, NULL}};
 
 int neap_open_sql(lua_State *L) {
-    luaL_newlib(L, module);
+    neap_function_table(L, "native.sql.", module);
     return 1;
 }

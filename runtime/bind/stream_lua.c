@@ -17,6 +17,7 @@
 #include "base/buf.h"
 #include "bind/secret_lua.h"
 #include "loop/timer.h"
+#include "script/function.h"
 #include "script/raise.h"
 #include "script/task.h"
 
@@ -344,8 +345,8 @@ static const luaL_Reg meta[] = {{"__close", meta_close}, {"__gc", meta_gc}, {"__
 /* [-0, +1, m] */
 static void push_meta(lua_State *L) {
     if (!luaL_newmetatable(L, STREAM_META)) return;
-    luaL_setfuncs(L, meta, 0);
-    luaL_newlib(L, methods);
+    neap_function_set(L, "stream:", meta, 0);
+    neap_function_table(L, "stream:", methods);
     lua_setfield(L, -2, "__index");
     lua_pushboolean(L, 0);
     lua_setfield(L, -2, "__metatable");

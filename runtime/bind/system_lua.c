@@ -34,6 +34,7 @@
 #include "bind/signal.h"
 #include "bind/term_lua.h"
 #include "loop/child.h"
+#include "script/function.h"
 #include "script/raise.h"
 #include "script/task.h"
 
@@ -355,8 +356,8 @@ static const luaL_Reg module[] = {
 
 int neap_open_system(lua_State *L) {
     if (luaL_newmetatable(L, LOCK_META)) {
-        luaL_setfuncs(L, lock_meta, 0);
-        luaL_newlib(L, lock_methods);
+        neap_function_set(L, "lock:", lock_meta, 0);
+        neap_function_table(L, "lock:", lock_methods);
         lua_setfield(L, -2, "__index");
         lua_pushliteral(L, "lock");
         lua_setfield(L, -2, "__metatable");
@@ -364,10 +365,10 @@ int neap_open_system(lua_State *L) {
     lua_pop(L, 1);
     lua_newuserdatauv(L, 0, 0);
     lua_newtable(L);
-    lua_pushcfunction(L, signals_gc);
+    neap_function_push(L, "signals:__gc", signals_gc, 0);
     lua_setfield(L, -2, "__gc");
     lua_setmetatable(L, -2);
     lua_setfield(L, LUA_REGISTRYINDEX, SIGNALS_META);
-    luaL_newlib(L, module);
+    neap_function_table(L, "native.system.", module);
     return 1;
 }

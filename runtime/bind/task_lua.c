@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "loop/timer.h"
+#include "script/function.h"
 #include "script/raise.h"
 #include "script/sandbox.h"
 #include "script/task.h"
@@ -169,6 +170,6 @@ static const luaL_Reg module[] = {
     {"phase", phase}, {"step", step}, {"limit", limit}, {"alive", alive}, {"current", current}, {NULL, NULL}};
 
 int neap_open_task(lua_State *L) {
-    luaL_newlib(L, module);
+    neap_function_table(L, "native.task.", module);
     return 1;
 }

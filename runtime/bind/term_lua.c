@@ -30,6 +30,7 @@
 #include "bind/signal.h"
 #include "guard/vault.h"
 #include "loop/watch.h"
+#include "script/function.h"
 #include "script/raise.h"
 #include "script/task.h"
 
@@ -338,14 +339,14 @@ static const luaL_Reg module[] = {
     {"read_line", term_read_line}, {"on_resize", term_on_resize}, {NULL, NULL}};
 
 int neap_open_term(lua_State *L) {
-    luaL_newlibtable(L, module);
+    lua_newtable(L);
     outlets *o = lua_newuserdatauv(L, sizeof *o, 0);
     memset(o, 0, sizeof *o);
     if (luaL_newmetatable(L, OUTLETS_META)) {
-        lua_pushcfunction(L, outlets_gc);
+        neap_function_push(L, "outlets:__gc", outlets_gc, 0);
         lua_setfield(L, -2, "__gc");
     }
     lua_setmetatable(L, -2);
-    luaL_setfuncs(L, module, 1);                   /* every function shares the outlets */
+    neap_function_set(L, "native.term.", module, 1);    /* every function shares the outlets */
     return 1;
 }

@@ -8,6 +8,7 @@
 #include "base/escape.h"
 #include "base/hash.h"
 #include "guard/secret.h"
+#include "script/function.h"
 #include "script/raise.h"
 #include "script/value.h"
 
@@ -161,6 +162,6 @@ static const luaL_Reg module[] = {
     {"sha256", sha256}, {"json", json}, {"parse", parse}, {"nearest", nearest}, {NULL, NULL}};
 
 int neap_open_text(lua_State *L) {
-    luaL_newlib(L, module);
+    neap_function_table(L, "native.text.", module);
     return 1;
 }

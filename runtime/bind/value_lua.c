@@ -2,6 +2,7 @@
 #include <lauxlib.h>
 #include <string.h>
 
+#include "script/function.h"
 #include "script/raise.h"
 #include "script/value.h"
 
@@ -51,7 +52,7 @@ static int exit_code(lua_State *L) {
 static const luaL_Reg module[] = {{"encode", encode}, {"decode", decode}, {"error", make_error}, {"exit_code", exit_code}, {NULL, NULL}};
 
 int neap_open_value(lua_State *L) {
-    luaL_newlib(L, module);
+    neap_function_table(L, "native.value.", module);
     neap_push_null(L);
     lua_setfield(L, -2, "null");
     return 1;

@@ -12,6 +12,7 @@
 #include "bind/callback.h"
 #include "drive/watchers.h"
 #include "loop/stream.h"
+#include "script/function.h"
 #include "script/raise.h"
 #include "script/task.h"
 
@@ -234,14 +235,14 @@ static const luaL_Reg module[] = {{"serve", serve}, {"connect", connect_to}, {NU
 static void make_metatable(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFunction close) {
     if (luaL_newmetatable(L, name)) {
         lua_newtable(L);
-        luaL_setfuncs(L, methods, 0);
+        neap_function_set(L, "watch:", methods, 0);
         lua_setfield(L, -2, "__index");
         lua_pushliteral(L, "watch");
         lua_setfield(L, -2, "__metatable");
         if (close) {
-            lua_pushcfunction(L, close);
+            neap_function_push(L, "watch:close", close, 0);
             lua_setfield(L, -2, "__gc");
-            lua_pushcfunction(L, close);
+            neap_function_push(L, "watch:close", close, 0);
             lua_setfield(L, -2, "__close");
         }
     }
@@ -252,6 +253,6 @@ int neap_open_watch(lua_State *L) {
     make_metatable(L, SERVER_META, server_methods, server_close);
     make_metatable(L, READER_META, reader_methods, NULL);
     make_metatable(L, CLIENT_META, client_methods, client_close);
-    luaL_newlib(L, module);
+    neap_function_table(L, "native.watch.", module);
     return 1;
 }

@@ -9,6 +9,7 @@
 #include "base/escape.h"
 #include "bind/openlibs.h"
 #include "guard/secret.h"
+#include "script/function.h"
 
 static void push_arguments(lua_State *L, int argc, char **argv) {
     lua_createtable(L, argc, 0);
@@ -53,7 +54,7 @@ int neap_host_run(const char *entry, int argc, char **argv) {
     lua_State *L = neap_state_new(&host, neap_openers);
     call c = {entry, argc, argv, 71};
     if (L) {
-        lua_pushcfunction(L, run_protected);
+        neap_function_push(L, "host.run", run_protected, 0);
         lua_pushlightuserdata(L, &c);
         if (lua_pcall(L, 1, 0, 0) != LUA_OK) c.code = report(L);
         neap_state_close(L);

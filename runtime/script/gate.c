@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "script/function.h"
 #include "script/raise.h"
 #include "script/task.h"
 
@@ -35,8 +36,8 @@ void neap_gate_push_withheld(lua_State *L, const char *step) {
     char *copy = lua_newuserdatauv(L, strlen(step) + 1, 0);
     strcpy(copy, step);
     if (luaL_newmetatable(L, WITHHELD_META)) {
-        for (const char *const *e = events; *e; e++) lua_pushcfunction(L, withheld_use), lua_setfield(L, -2, *e);
-        lua_pushcfunction(L, withheld_close);
+        for (const char *const *e = events; *e; e++) neap_function_push(L, "withheld:use", withheld_use, 0), lua_setfield(L, -2, *e);
+        neap_function_push(L, "withheld:__close", withheld_close, 0);
         lua_setfield(L, -2, "__close");
         lua_pushboolean(L, 0);
         lua_setfield(L, -2, "__metatable");
@@ -199,10 +200,26 @@ int neap_gate_intend(lua_State *L, neap_gate *g) {
     return neap_gate_flush(L, start, g);
 }
 
+/* [-0, +0, e] the function that is being called may bring what its row in functions.def says, or less. */
+static void check_caller(lua_State *L, const neap_gate *g) {
+    lua_Debug ar;
+    neap_primitive row = NEAP_P_PURE;
+    const char *name = NULL;
+    if (lua_getstack(L, 0, &ar)) {
+        lua_getinfo(L, "f", &ar);
+        name = neap_function_row(L, -1, &row);
+        lua_pop(L, 1);
+    }
+    if (name && neap_primitive_effect(row) >= neap_primitive_effect(g->act.primitive)) return;
+    neap_raisef(L, NEAP_E_BUG, "\"%s\" comes to the gate with %s; its row in functions.def does not allow that", name ? name : "a function without a row",
+                neap_primitive_name(g->act.primitive));
+}
+
 int neap_gate_enter(lua_State *L, neap_gate *g) {
     neap_err err = NEAP_ERR_INIT;
     neap_task *task = neap_task_of(L);
     if (!task) return neap_raisef(L, NEAP_E_USAGE, "%s outside every task", neap_primitive_name(g->act.primitive));
+    check_caller(L, g);
     bool writes = neap_primitive_effect(g->act.primitive) >= NEAP_EFFECT_WRITE;
     switch (neap_guard_ask(neap_host_of(L)->guard, neap_task_scope(task), &g->act, &err)) {
     case NEAP_ANSWER_PREDICT:

@@ -13,6 +13,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "script/function.h"
 #include "script/raise.h"
 #include "script/task_private.h"
 
@@ -29,7 +30,7 @@ neap_op *neap_op_new(lua_State *L, size_t size, const neap_op_class *class) {
     neap_op *op = lua_newuserdatauv(L, size, 1);
     memset(op, 0, size);
     if (luaL_newmetatable(L, OP_META)) {
-        lua_pushcfunction(L, op_gc);
+        neap_function_push(L, "op:__gc", op_gc, 0);
         lua_setfield(L, -2, "__gc");
     }
     op->class = class;

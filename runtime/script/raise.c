@@ -5,6 +5,8 @@
 #include <lauxlib.h>
 #include <stdarg.h>
 
+#include "script/function.h"
+
 #define ERROR_META "neap.error"
 
 /* [-0, +1, m] */
@@ -21,10 +23,12 @@ static int error_tostring(lua_State *L) {
 /* [-0, +1, m] */
 static void push_meta(lua_State *L) {
     if (luaL_newmetatable(L, ERROR_META)) {
-        lua_pushcfunction(L, error_tostring);
+        neap_function_push(L, "error:__tostring", error_tostring, 0);
         lua_setfield(L, -2, "__tostring");
         lua_pushliteral(L, "error");
         lua_setfield(L, -2, "__name");
+        lua_pushboolean(L, 0);
+        lua_setfield(L, -2, "__metatable");
     }
 }
 

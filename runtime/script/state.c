@@ -8,11 +8,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "script/function.h"
 #include "script/raise.h"
 #include "script/sandbox.h"
 
 #define MODULES "neap.modules"
 #define OPENERS "neap.openers"
+
+enum { TEXT_MOST = 1 << 20 };
 
 static const neap_embedded *embedded(const char *name) {
     for (const neap_embedded *e = neap_stdlib; e->name; e++)
@@ -34,7 +37,7 @@ static void push_loader(lua_State *L, const char *name) {
     lua_CFunction open = opener(L, name);
     const neap_embedded *e = open ? NULL : embedded(name);
     if (open) {
-        lua_pushcfunction(L, open);
+        neap_function_push(L, "require.open", open, 0);
     } else if (e) {
         char chunk[128];
         snprintf(chunk, sizeof chunk, "=%s", name);
@@ -59,20 +62,37 @@ static int require(lua_State *L) {
     return 1;
 }
 
+/* load(text, name, "t", environment) -> function | nil, message. Text only: a made-up binary chunk can crash the interpreter. Effect: pure. */
+static int load_text(lua_State *L) {
+    size_t len;
+    const char *text = luaL_checklstring(L, 1, &len), *name = luaL_checkstring(L, 2);
+    luaL_argcheck(L, strcmp(luaL_checkstring(L, 3), "t") == 0, 3, "only text can be loaded");
+    luaL_checktype(L, 4, LUA_TTABLE);
+    luaL_argcheck(L, len <= TEXT_MOST, 1, "the text is longer than 1 MiB");
+    if (luaL_loadbufferx(L, text, len, name, "t") != LUA_OK) {
+        lua_pushnil(L);
+        lua_insert(L, -2);
+        return 2;
+    }
+    lua_pushvalue(L, 4);
+    lua_setupvalue(L, -2, 1);
+    return 1;
+}
+
+/* What has no row in functions.def is gone: dofile, loadfile, load, print, warn, collectgarbage, string.dump, and whatever a later Lua adds. */
 static void open_safe_libraries(lua_State *L) {
-    static const luaL_Reg safe[] = {
-        {LUA_GNAME, luaopen_base}, {LUA_TABLIBNAME, luaopen_table}, {LUA_STRLIBNAME, luaopen_string},
-        {LUA_MATHLIBNAME, luaopen_math}, {LUA_UTF8LIBNAME, luaopen_utf8}, {NULL, NULL}};
-    static const char *const unsafe[] = {"dofile", "loadfile", "collectgarbage", NULL};
-    for (const luaL_Reg *lib = safe; lib->name; lib++) {
-        luaL_requiref(L, lib->name, lib->func, 1);
+    static const struct { const char *name; lua_CFunction open; const char *prefix; } safe[] = {
+        {LUA_GNAME, luaopen_base, ""}, {LUA_TABLIBNAME, luaopen_table, "table."}, {LUA_STRLIBNAME, luaopen_string, "string."},
+        {LUA_MATHLIBNAME, luaopen_math, "math."}, {LUA_UTF8LIBNAME, luaopen_utf8, "utf8."}};
+    for (size_t i = 0; i < sizeof safe / sizeof *safe; i++) {
+        luaL_requiref(L, safe[i].name, safe[i].open, 1);
+        neap_function_adopt(L, -1, safe[i].prefix);
         lua_pop(L, 1);
     }
-    for (const char *const *name = unsafe; *name; name++) lua_pushnil(L), lua_setglobal(L, *name);
-    lua_getglobal(L, "string");
-    lua_pushnil(L);
-    lua_setfield(L, -2, "dump");                 /* binary chunks can crash the interpreter; nobody needs to make one */
-    lua_pop(L, 1);
+    lua_pushliteral(L, "");
+    lua_getmetatable(L, -1);
+    neap_function_adopt(L, -1, "string:");
+    lua_pop(L, 2);
 }
 
 static int panic(lua_State *L) {
@@ -99,15 +119,17 @@ lua_State *neap_state_new(neap_host *host, const neap_opener *openers) {
     lua_setfield(L, LUA_REGISTRYINDEX, MODULES);
     lua_pushlightuserdata(L, (void *)openers);
     lua_setfield(L, LUA_REGISTRYINDEX, OPENERS);
-    lua_pushcfunction(L, require);
+    neap_function_push(L, "require", require, 0);
     lua_setglobal(L, "require");
+    neap_function_push(L, "load", load_text, 0);
+    lua_setglobal(L, "load");
     return L;
 }
 
 void neap_state_preload(lua_State *L, const neap_opener *openers) {
     luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
     for (const neap_opener *o = openers; o->name; o++) {
-        lua_pushcfunction(L, o->open);
+        neap_function_push(L, "require.open", o->open, 0);
         lua_setfield(L, -2, o->name);
     }
     lua_pop(L, 1);

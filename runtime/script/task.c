@@ -11,6 +11,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "script/function.h"
 #include "script/raise.h"
 #include "script/sandbox.h"
 #include "script/task_private.h"
@@ -217,9 +218,9 @@ static const luaL_Reg methods[] = {{"join", task_join}, {"cancel", task_cancel},
 
 void neap_task_register(lua_State *L) {
     luaL_newmetatable(L, TASK_META);
-    lua_pushcfunction(L, task_gc);
+    neap_function_push(L, "task:__gc", task_gc, 0);
     lua_setfield(L, -2, "__gc");
-    luaL_newlib(L, methods);
+    neap_function_table(L, "task:", methods);
     lua_setfield(L, -2, "__index");
     lua_pop(L, 1);
 }

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "script/function.h"
 
 enum { MAX_DEPTH = 64 };
 
@@ -227,7 +228,7 @@ bool neap_value_decode(lua_State *L, const char *text, size_t len, neap_err *err
     json_error_t where;
     json_t *tree = json_loadb(text, len, JSON_DECODE_ANY | JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &where);
     if (!tree) return neap_err_set(err, NEAP_E_INVALID, "not JSON: %s at byte %d", where.text, where.position);
-    lua_pushcfunction(L, push_tree);
+    neap_function_push(L, "value.tree", push_tree, 0);
     lua_pushlightuserdata(L, tree);
     int status = lua_pcall(L, 1, 1, 0);
     json_decref(tree);

@@ -158,8 +158,14 @@ static int run_script(lua_State *L, int argc, char **argv) {
     return call(L, luaL_loadfile(L, argv[script])) ? 0 : 1;
 }
 
-/* neap_state_new opens only what is safe; this opens the rest, and gives `require` its stock meaning. */
+/* neap_state_new opens only what is safe and has a row; this opens the libraries whole, and gives `require` its stock meaning. */
 static void open_everything(lua_State *L) {
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+    for (const char *const *name = (const char *const[]){"string", "table", "math", "utf8", NULL}; *name; name++) {
+        lua_pushnil(L);
+        lua_setfield(L, -2, *name);
+    }
+    lua_pop(L, 1);
     luaL_openlibs(L);
     lua_pushcfunction(L, luaopen_base);
     lua_call(L, 0, 0);

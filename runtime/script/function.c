@@ -1,0 +1,93 @@
+/* function.c -- see function.h. Who is who is kept by address, for the whole process: the address of a function is one in
+ * every Lua state, and looking it up must not allocate, because some functions are pushed where nothing may raise. */
+#include "script/function.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "script/raise.h"
+
+enum { NAME = 96, MOST = 1024 };
+
+static const struct { const char *name; neap_primitive row; } rows[] = {
+#define F(name, id) {name, NEAP_P_##id},
+#include "guard/functions.def"
+#undef F
+    {NULL, NEAP_P_PURE}};
+
+static struct { lua_CFunction function; int row; } known[MOST];
+static int known_count;
+
+static int find(const char *name) {
+    for (int i = 0; rows[i].name; i++)
+        if (strcmp(rows[i].name, name) == 0) return i;
+    return -1;
+}
+
+static void remember(lua_CFunction function, int row) {
+    if (known_count == MOST) abort();
+    known[known_count].function = function;
+    known[known_count++].row = row;
+}
+
+static bool is_known(lua_CFunction function, const char *name) {
+    for (int i = 0; i < known_count; i++)
+        if (known[i].function == function && strcmp(rows[known[i].row].name, name) == 0) return true;
+    return false;
+}
+
+void neap_function_push(lua_State *L, const char *name, lua_CFunction function, int upvalues) {
+    if (!is_known(function, name)) {
+        int row = find(name);
+        if (row < 0) neap_raisef(L, NEAP_E_BUG, "\"%s\" has no row in functions.def", name);
+        remember(function, row);
+    }
+    lua_pushcclosure(L, function, upvalues);
+}
+
+void neap_function_set(lua_State *L, const char *prefix, const luaL_Reg *list, int upvalues) {
+    char name[NAME];
+    int table = lua_gettop(L) - upvalues;
+    luaL_checkstack(L, upvalues + 1, "upvalues");
+    for (; list->name; list++) {
+        for (int i = 1; i <= upvalues; i++) lua_pushvalue(L, table + i);
+        snprintf(name, sizeof name, "%s%s", prefix, list->name);
+        neap_function_push(L, name, list->func, upvalues);
+        lua_setfield(L, table, list->name);
+    }
+    lua_pop(L, upvalues);
+}
+
+void neap_function_table(lua_State *L, const char *prefix, const luaL_Reg *list) {
+    lua_newtable(L);
+    neap_function_set(L, prefix, list, 0);
+}
+
+void neap_function_adopt(lua_State *L, int table, const char *prefix) {
+    char name[NAME];
+    table = lua_absindex(L, table);
+    for (lua_pushnil(L); lua_next(L, table); lua_pop(L, 1)) {
+        if (lua_type(L, -2) != LUA_TSTRING || !lua_iscfunction(L, -1)) continue;
+        snprintf(name, sizeof name, "%s%s", prefix, lua_tostring(L, -2));
+        int row = find(name);
+        if (row >= 0 && !is_known(lua_tocfunction(L, -1), name)) remember(lua_tocfunction(L, -1), row);
+        if (row >= 0) continue;
+        lua_pushvalue(L, -2);
+        lua_pushnil(L);
+        lua_rawset(L, table);                      /* clearing a field does not disturb the traversal */
+    }
+}
+
+const char *neap_function_row(lua_State *L, int index, neap_primitive *row) {
+    lua_CFunction function = lua_tocfunction(L, index);
+    int best = -1;
+    for (int i = 0; function && i < known_count; i++) {
+        if (known[i].function != function) continue;
+        if (best < 0 || neap_primitive_effect(rows[known[i].row].row) > neap_primitive_effect(rows[best].row)) best = known[i].row;
+    }
+    if (best >= 0 && row) *row = rows[best].row;
+    return best >= 0 ? rows[best].name : NULL;
+}
+
+const char *neap_function_name(int row) { return row >= 0 && row < (int)(sizeof rows / sizeof *rows) - 1 ? rows[row].name : NULL; }
