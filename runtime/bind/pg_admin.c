@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "bind/pg_write.h"
+#include "script/function.h"
 
 /* [-0, +1, m] a text under construction; the buffer lives in a userdata, so raising does not leak it. */
 static int text_gc(lua_State *L) {
@@ -14,7 +15,7 @@ static int text_gc(lua_State *L) {
 static neap_buf *new_text(lua_State *L) {
     neap_buf *b = lua_newuserdatauv(L, sizeof *b, 0);
     *b = (neap_buf)NEAP_BUF_INIT;
-    if (luaL_newmetatable(L, "neap.pg.text")) lua_pushcfunction(L, text_gc), lua_setfield(L, -2, "__gc");
+    if (luaL_newmetatable(L, "neap.pg.text")) neap_function_push(L, "pg.text:__gc", text_gc, 0), lua_setfield(L, -2, "__gc");
     lua_setmetatable(L, -2);
     return b;
 }

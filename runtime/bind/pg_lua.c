@@ -11,6 +11,7 @@
 
 #include "bind/pg_handle.h"
 #include "bind/secret_lua.h"
+#include "script/function.h"
 
 #define HANDLE_META "neap.pg"
 
@@ -175,14 +176,14 @@ int neap_open_pg(lua_State *L) {
     const luaL_Reg *const parts[] = {methods, neap_pg_read_methods, neap_pg_rows_methods, neap_pg_write_methods, neap_pg_tx_methods,
                                      neap_pg_admin_methods, neap_pg_lock_methods};
     luaL_newmetatable(L, HANDLE_META);
-    luaL_setfuncs(L, meta, 0);
+    neap_function_set(L, "pg:", meta, 0);
     lua_newtable(L);
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) luaL_setfuncs(L, parts[i], 0);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) neap_function_set(L, "pg:", parts[i], 0);
     lua_setfield(L, -2, "__index");
     lua_pop(L, 1);
     neap_pg_open_rows(L);
     neap_pg_open_turn(L);
     neap_pg_open_tx(L);
-    luaL_newlib(L, module);
+    neap_function_table(L, "native.pg.", module);
     return 1;
 }

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "bind/pg_private.h"
+#include "script/function.h"
 
 #define ROWS_META "neap.pg.rows"
 
@@ -297,8 +298,8 @@ const luaL_Reg neap_pg_rows_methods[] = {{"each", conn_each}, {NULL, NULL}};
 void neap_pg_open_rows(lua_State *L) {
     static const luaL_Reg meta[] = {{"__gc", rows_close}, {"__close", rows_close}, {"__call", rows_call}, {NULL, NULL}};
     luaL_newmetatable(L, ROWS_META);
-    luaL_setfuncs(L, meta, 0);
-    luaL_newlib(L, methods);
+    neap_function_set(L, "pg.rows:", meta, 0);
+    neap_function_table(L, "pg.rows:", methods);
     lua_setfield(L, -2, "__index");
     lua_pop(L, 1);
 }

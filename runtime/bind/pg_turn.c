@@ -6,6 +6,7 @@
  * closes. Giving back a turn whose transaction is open rolls it back; the ROLLBACK is queued before anybody else is let on.
  */
 #include "bind/pg_private.h"
+#include "script/function.h"
 
 #define TURN_META "neap.pg.turn"
 
@@ -72,9 +73,9 @@ void neap_pg_turn_wait(pg_turn *t, neap_op *op) { t->waiter = op; }
 
 void neap_pg_open_turn(lua_State *L) {
     luaL_newmetatable(L, TURN_META);
-    lua_pushcfunction(L, turn_close);
+    neap_function_push(L, "pg.turn:close", turn_close, 0);
     lua_setfield(L, -2, "__close");
-    lua_pushcfunction(L, turn_close);
+    neap_function_push(L, "pg.turn:close", turn_close, 0);
     lua_setfield(L, -2, "__gc");
     lua_pop(L, 1);
 }

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "bind/pg_write.h"
+#include "script/function.h"
 
 #define TX_META "neap.pg.tx"
 
@@ -342,8 +343,8 @@ const luaL_Reg neap_pg_tx_methods[] = {{"begin", conn_begin}, {NULL, NULL}};
 void neap_pg_open_tx(lua_State *L) {
     static const luaL_Reg meta[] = {{"__gc", tx_gc}, {"__close", tx_rollback}, {NULL, NULL}};
     luaL_newmetatable(L, TX_META);
-    luaL_setfuncs(L, meta, 0);
-    luaL_newlib(L, tx_methods);
+    neap_function_set(L, "pg.tx:", meta, 0);
+    neap_function_table(L, "pg.tx:", tx_methods);
     lua_setfield(L, -2, "__index");
     lua_pop(L, 1);
 }

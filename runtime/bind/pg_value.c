@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "bind/pg_private.h"
+#include "script/function.h"
 #include "script/value.h"
 
 enum { OID_BOOL = 16, OID_BYTEA = 17, OID_INT8 = 20, OID_INT2 = 21, OID_INT4 = 23, OID_OID = 26, OID_JSON = 114, OID_FLOAT4 = 700,
@@ -136,7 +137,7 @@ static int word_gc(lua_State *L) {
 static void push_list(lua_State *L, Oid element, const char *text) {
     neap_buf *word = lua_newuserdatauv(L, sizeof *word, 0);
     *word = (neap_buf)NEAP_BUF_INIT;
-    if (luaL_newmetatable(L, "neap.pg.word")) lua_pushcfunction(L, word_gc), lua_setfield(L, -2, "__gc");
+    if (luaL_newmetatable(L, "neap.pg.word")) neap_function_push(L, "pg.word:__gc", word_gc, 0), lua_setfield(L, -2, "__gc");
     lua_setmetatable(L, -2);
     const char *brace = *text == '[' ? strchr(text, '{') : text;     /* "[0:2]={…}": bounds that do not begin at 1 */
     push_array(L, element, brace ? brace : "{}", word, 0);
