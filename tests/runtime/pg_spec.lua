@@ -450,13 +450,13 @@ describe("native.pg", function()
 
     it("leaves an orphan that can be ended", function()
       T.run(function()
-        local connection <close>, other = connect("app"), nil
+        local connection <close> = connect("app")
         local card = connection:card()
         local tx = assert(connection:begin())
         local records = T.records()
         local evidence = { xid = records[#records].body:match('"xid":(%d+)'), system = card.system, timeline = card.timeline,
           pid = card.pid, backend_start = card.backend_start }
-        other = new("app")
+        local other = new("app")
         assert.equal("not begun", (native.orphan(other, evidence, { end_it = true, within_ms = 10000 })))
         tx:rollback()
       end)
