@@ -6,13 +6,14 @@ local text = require "core.text"
 
 local M = {}
 
-local function say(context, row, proof, err)
+-- The whole head of one run, so that it can be compared with a copy; a short one in a list of runs.
+local function say(context, row, proof, err, alone)
   if context.json then
     context.out(json.line { schema = json.schema, kind = "verify", run = row.run, ok = proof ~= nil, records = proof and proof.records,
       head = proof and proof.head, message = err and err.message } .. "\n")
   elseif proof then
     if context.quiet then return end
-    context.lines { ("%s %s  %s, head %s"):format(context.style:mark("ok"), row.run, text.count(proof.records, "record"), proof.head) }
+    context.lines { ("%s %s  %s, head %s"):format(context.style:mark("ok"), row.run, text.count(proof.records, "record"), alone and proof.head or proof.head:sub(1, 16)) }
   else
     context.lines { context.style:mark("failed") .. " " .. context.style:clean(row.run .. "  " .. err.message) }
   end
@@ -26,7 +27,7 @@ function actions.verify(run, context)
   for _, row in ipairs(rows) do
     local proof, err = journal.verify(context.state, row.run)
     if not proof then broken = broken + 1 end
-    say(context, row, proof, err)
+    say(context, row, proof, err, run ~= nil)
   end
   if #rows == 0 and not context.json and not context.quiet then context.lines { "No run is recorded here." } end
   return broken > 0 and 65 or 0

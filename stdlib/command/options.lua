@@ -6,6 +6,8 @@ local text = require "core.text"
 
 local M = {}
 
+-- A boolean parameter of a runbook is a switch that may also be told no: --loud, --loud=no.
+
 ---@class Parsed
 ---@field options table<string, any> switches are true, values are strings, `many` are lists
 ---@field operands string[]
@@ -39,10 +41,10 @@ local function store(parsed, row, value)
   if row.many then
     local list = parsed.options[row.name] or {}
     list[#list + 1], parsed.options[row.name] = value, list
-  elseif parsed.given[row.name] and row.value and parsed.options[row.name] ~= value then
+  elseif parsed.given[row.name] and (row.value or row.boolean) and parsed.options[row.name] ~= value then
     raise("usage", ("--%s was given twice with different values"):format(row.name), "Give it once.")
   else
-    parsed.options[row.name] = row.value and value or true
+    parsed.options[row.name] = (row.value or row.boolean) and value or true
   end
   parsed.given[row.name] = true
 end
@@ -63,6 +65,10 @@ local function read_long(parsed, context, argv, at)
   local has_value = argv[at]:find("=", 1, true) ~= nil
   local row = context.by_name[name or ""]
   if not row then refuse_unknown("--" .. (name or ""), context.names, context.command) end
+  if row.boolean then
+    store(parsed, row, has_value and inline or "true")
+    return at
+  end
   if not row.value then
     if has_value then raise("usage", ("--%s takes no value"):format(name), "It is a switch: leave out what follows the \"=\".") end
     store(parsed, row, true)

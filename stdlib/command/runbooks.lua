@@ -30,7 +30,8 @@ function M.flags(inspected, taken)
   for _, param in ipairs(inspected.params or {}) do
     local flag = param.name:gsub("_", "-")
     if not reserved[flag] then
-      rows[#rows + 1] = { name = flag, value = (param.kind or "value"):upper(), help = param.help or "", parameter = param.name,
+      local boolean = param.kind == "boolean"
+      rows[#rows + 1] = { name = flag, value = not boolean and (param.kind or "value"):upper() or nil, boolean = boolean, help = param.help or "", parameter = param.name,
         among = param.choices, default = param.default, optional = param.optional, example = param.example }
     end
   end

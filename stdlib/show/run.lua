@@ -121,8 +121,8 @@ function M.lines(records, style, options)
   end
   out[#out + 1] = ""
   add(out, story.ended and view.ending(story, style) or { "  " .. style:mark("running") .. " not ended" })
-  local proof = ("%s, verify with: neap journal verify %s"):format(text.count(story.records, "record"), story.run.run)
-  if options.head then proof = proof .. "; head " .. options.head end
+  local proof = ("%s, proved by neap journal verify %s"):format(text.count(story.records, "record"), story.run.run)
+  if options.head then proof = proof .. ", head " .. options.head:sub(1, 16) end
   out[#out + 1] = ""
   for _, part in ipairs(style:wrap(style:clean(proof), style.width - 2)) do out[#out + 1] = "  " .. style:paint("dim", part) end
   return out

@@ -44,6 +44,13 @@ describe("command.options", function()
     assert.matches("twice", refused({ "--env=a", "--env=b" }).message, 1, true)
   end)
 
+  it("takes a boolean parameter as a switch that may be told no", function()
+    local boolean = { { name = "loud", boolean = true } }
+    assert.equal("true", options.parse({ "--loud", "x" }, boolean).options.loud)
+    assert.equal("no", options.parse({ "--loud=no" }, boolean).options.loud)
+    assert.same({ "x" }, options.parse({ "--loud", "x" }, boolean).operands)
+  end)
+
   it("takes negative numbers and empty strings as values", function()
     assert.equal("-3", options.parse({ "--env", "-3" }, rows).options.env)
     assert.equal("", options.parse({ "--env=" }, rows).options.env)
