@@ -35,7 +35,7 @@ local frame_ms = 100
 function M.new(options)
   return setmetatable({
     write = options.write, clock = options.clock, options = options, style = style.new(options), rows = options.rows or 24,
-    story = Story.new(), out = {}, live = {}, last_frame = nil, paused = false, dirty = false, gone = false,
+    story = Story.new(), out = {}, live = {}, picture = "", last_frame = nil, paused = false, dirty = false, gone = false,
   }, Screen)
 end
 
@@ -79,16 +79,21 @@ end
 local function strip(line) return (line:gsub("\27%[[%d;]*m", "")) end
 
 -- One frame: climb to the first live line, clear to the end, finished lines, live lines.
+-- A frame that would look like the one that stands is not written.
 local function draw(self, with_live)
+  local live = with_live and live_lines(self) or {}
+  local picture = table.concat(live, "\n")
+  self.last_frame, self.dirty = self.clock(), false
+  if #self.out == 0 and picture == self.picture then return end
   local parts, up = {}, rows_up(self)
   if up > 0 then parts[#parts + 1] = ("\27[%dA\r\27[J"):format(up) end
   for _, line in ipairs(self.out) do parts[#parts + 1] = line .. "\n" end
   self.out, self.live = {}, {}
-  for _, line in ipairs(with_live and live_lines(self) or {}) do
+  for _, line in ipairs(live) do
     parts[#parts + 1] = line .. "\n"
     self.live[#self.live + 1] = self.style:columns(strip(line))
   end
-  self.last_frame, self.dirty = self.clock(), false
+  self.picture = picture
   if #parts > 0 and not self.gone and not self.write(table.concat(parts)) then self.gone = true end
 end
 
@@ -175,7 +180,7 @@ end
 function Screen:resize(width, rows)
   local options = self.options
   self.style = style.new { width = width, color = options.color, ascii = options.ascii }
-  self.rows = rows or self.rows
+  self.rows, self.picture = rows or self.rows, nil
   if not self.paused then draw(self, not self.story.ended) end
 end
 

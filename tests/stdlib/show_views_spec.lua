@@ -50,7 +50,7 @@ describe("show.screen", function()
   it("writes at most one frame in a tenth of a second, and once per frame", function()
     local events = showcase.good()
     local kept = showcase.sink(require "show.screen", { width = 80, rows = 24 })
-    kept.tell(events, 1, 3)
+    kept.tell(events, 1, 4)
     local before = #kept.writes
     for _ = 1, 50 do kept.view:progress { step = "s1", bytes = 1, text = "x" } end
     assert.equal(before, #kept.writes)

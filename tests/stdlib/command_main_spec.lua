@@ -1,0 +1,70 @@
+local neap = require "tests.support.neap"
+local suite = require "tests.support.suite"
+
+local runbook = [[
+runbook "Greet the world" { why = "To see that it works. And more." }
+local p = params { who = { "whom to greet", kind = "name", default = "world" }, loud = { "shout", kind = "boolean", default = false } }
+step "The world is there" { verify = function () check(p.who ~= "nobody", "{who} is somebody") end }
+]]
+
+describe("neap", function()
+  local place
+  before_each(function()
+    place = suite.temp()
+    suite.write(place .. "/hello.lua", runbook)
+  end)
+
+  it("says on one page what it is when nothing is asked", function()
+    local r = neap({}, {})
+    assert.equal(0, r.code)
+    assert.matches("neap plan restore --env staging", r.out, 1, true)
+  end)
+
+  it("refuses unknown commands and flags with the nearest name and exit 64", function()
+    local r = neap({ "rnu" }, {})
+    assert.equal(64, r.code)
+    assert.matches('error: there is no command "rnu"', r.err, 1, true)
+    assert.matches("Did you mean neap run?", r.err, 1, true)
+    r = neap({ "history", "--limti", "3" }, {})
+    assert.equal(64, r.code)
+    assert.matches("Did you mean --limit?", r.err, 1, true)
+    assert.equal("", r.out)
+  end)
+
+  it("puts errors on the standard output as JSON when asked for JSON", function()
+    local r = neap({ "--json", "show", "abc" }, {})
+    assert.equal(64, r.code)
+    assert.matches('^{"schema":1,"kind":"error","code":"usage"', r.out)
+  end)
+
+  it("shows a runbook's parameters as flags, and takes them", function()
+    local r = neap({ "run", place .. "/hello.lua", "--help" }, {})
+    assert.equal(0, r.code)
+    assert.matches("--who NAME", r.out, 1, true)
+    assert.equal(0, neap({ "check", place .. "/hello.lua", "--who", "amelie", "--loud" }, {}).code)
+    r = neap({ "check", place .. "/hello.lua", "--whoo", "amelie" }, {})
+    assert.equal(64, r.code)
+    assert.matches("Did you mean --who?", r.err, 1, true)
+  end)
+
+  it("has nothing to say of runs when there are none", function()
+    assert.equal("No run is recorded here.\n", neap({ "history" }, {}).out)
+    assert.equal(0, neap({ "journal", "verify" }, {}).code)
+  end)
+
+  it("completes commands, flags and parameters without an inventory", function()
+    assert.matches("^plan\t", neap({ "__complete", "pl" }, {}).out)
+    assert.matches("--who\t", neap({ "__complete", "run", place .. "/hello.lua", "--wh" }, {}).out, 1, true)
+    assert.equal("always\tcolour\n", neap({ "__complete", "list", "--color", "al" }, {}).out)
+    assert.equal("", neap({ "__complete", "nothing", "x" }, {}).out)
+  end)
+
+  it("prints completion scripts and every page of the manual but those that need more", function()
+    for _, shell in ipairs { "bash", "zsh", "fish" } do assert.equal(0, neap({ "completion", shell }, {}).code) end
+    local r = neap({ "man", "--list" }, {})
+    assert.equal(0, r.code)
+    for page in r.out:gmatch("neap%-%l+%.1") do
+      assert.matches('^.TH "NEAP', neap({ "man", page }, {}).out)
+    end
+  end)
+end)
