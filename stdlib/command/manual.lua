@@ -6,28 +6,26 @@ local text = require "core.text"
 local M = {}
 
 M.example = [[
-runbook "Make the report tables" {
-  why = "The reports read two tables that a fresh database does not have.",
+runbook "Make a database for the reports" {
+  why = "The reports must not share a database with the shop.",
 }
 
 local db = target.postgres "db"
 
 local p = params {
-  schema = { "schema to make them in", kind = "name", default = "report" },
+  database = { "database to make", kind = "name", default = "reports" },
 }
 
-step "The server is not a replica" {
+step "The server takes writes" {
   verify = function ()
-    check(not db:value "select pg_is_in_recovery()", "the server takes writes")
+    check(not db:value "select pg_is_in_recovery()", "the server is no replica")
   end,
 }
 
-step "Make the schema {schema}" {
-  done = function ()
-    return db:has("select from pg_namespace where nspname = $1", p.schema)
-  end,
-  act = function () db:exec('create schema "' .. p.schema .. '"') end,
-  undo = function () db:exec('drop schema "' .. p.schema .. '"') end,
+step "Make {database}" {
+  done = function () return db:exists(p.database) end,
+  act = function () db:create_database(p.database) end,
+  undo = function () db:drop_database(p.database) end,
 }]]
 
 M.inventory_example = [[
