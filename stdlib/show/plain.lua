@@ -37,6 +37,7 @@ function on.step(self, e)
   say(self, e.at, text.step(self.story, step, self.style))
 end
 
+function on.settled(self, e) say(self, e.at, text.settled(self.story, e, self.style)) end
 function on.notice(self, e) say(self, e.at, text.notice(e.body, self.style)) end
 function on.signal(self, e) say(self, e.at, text.signal(e.body, self.style)) end
 

@@ -126,6 +126,7 @@ function on.resume(self, e)
   end
 end
 
+function on.settled(self, e) say(self, text.settled(self.story, e, self.style)) end
 function on.notice(self, e) say(self, text.notice(e.body, self.style)) end
 function on.signal(self, e) say(self, text.signal(e.body, self.style)) end
 

@@ -103,7 +103,11 @@ local function debt_of(self, e)
 end
 
 function on.owed(self, e) debt_of(self, e).settled = nil end
-function on.settled(self, e) debt_of(self, e).settled = e.body.status end
+function on.settled(self, e)
+  debt_of(self, e).settled = e.body.status
+  local step = self.by_id[e.step]
+  if step and e.body.clause == "undo" and e.body.status == "ok" then step.status, step.note, step.ms = "undone", nil, nil end
+end
 
 function on.notice(self, e)
   self.notices[#self.notices + 1] = { at = clock_of(e), body = e.body, step = e.step }

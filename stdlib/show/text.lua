@@ -287,6 +287,19 @@ function M.notice(body, style)
     { indent = 2, column = 9, label_paint = body.severity == "warning" and "yellow" or "dim" })
 end
 
+---An `undo` or an `after` that has run: a step line for what was undone, words for what failed, and
+---nothing for an `after` that did what it should.
+---@return string[]
+function M.settled(story, e, style)
+  local step = story.by_id[e.step]
+  if not step then return {} end
+  if e.body.status ~= "ok" then
+    local why = e.body.error and ": " .. tostring(e.body.error.message) or ""
+    return M.notice({ severity = "warning", text = ("the \"%s\" of step %s failed%s"):format(e.body.clause, tostring(step.number), why) }, style)
+  end
+  return e.body.clause == "undo" and M.step(story, step, style) or {}
+end
+
 ---A first Ctrl-C and its like.
 ---@return string[]
 function M.signal(body, style)

@@ -173,6 +173,21 @@ describe("show.json", function()
   end)
 end)
 
+describe("an undo and an after", function()
+  it("are told: what was undone as a step, what failed as a warning, the rest not", function()
+    local events = showcase.good()
+    local at = events[#events].at
+    events[#events] = { seq = 90, at = at, kind = "settled", step = "s6", body = { clause = "undo", status = "ok" } }
+    events[#events + 1] = { seq = 91, at = at, kind = "settled", step = "s3", body = { clause = "after", status = "failed",
+      error = { message = "app does not start" } } }
+    events[#events + 1] = { seq = 92, at = at, kind = "end", step = "", body = { status = "undone", exit = 0 } }
+    local page = told("plain", { width = 100 }, events).text()
+    assert.matches("↶ 6  Put it in place of pcmr_staging  undone", page, 1, true)
+    assert.matches('the "after" of step 3 failed: app does not start', page, 1, true)
+    assert.matches("1 step undone in", page, 1, true)
+  end)
+end)
+
 describe("every view", function()
   it("makes what comes from outside harmless", function()
     local hostile = "\27]0;owned\7\27[2Jname"
