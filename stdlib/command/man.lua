@@ -9,11 +9,12 @@ local text = require "core.text"
 
 local M = {}
 
----Text for roff: backslashes, hyphens as minus signs, and lines that begin like a request.
+---Text for roff: backslashes, hyphens as minus signs, other signs by their number, and lines that begin like a request.
 ---@param s string
 ---@return string
 function M.escape(s)
   local clean = s:gsub("\\", "\\e"):gsub("%-", "\\-")
+  clean = clean:gsub("[\xc2-\xf4][\x80-\xbf]+", function(char) return ("\\[u%04X]"):format(utf8.codepoint(char)) end)
   clean = ("\n" .. clean):gsub("\n([.'])", "\n\\&%1"):sub(2)
   return clean
 end

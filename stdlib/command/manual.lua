@@ -1,32 +1,9 @@
--- The words of the two manual pages that are not commands: the language of runbooks and the inventory.
--- What can be listed is taken from the tables that the engine itself obeys (clauses, kinds of
--- parameters, fields of targets), so that a clause without a line in the manual cannot exist.
+-- The two manual pages that are not commands, as sections for command.man: the language of runbooks
+-- (its words are in manual_runbook) and the inventory. What can be listed is taken from the tables that
+-- the engine itself obeys (kinds of parameters, fields of targets), so that nothing is missing here.
 local text = require "core.text"
 
 local M = {}
-
-M.example = [[
-runbook "Make a database for the reports" {
-  why = "The reports must not share a database with the shop.",
-}
-
-local db = target.postgres "db"
-
-local p = params {
-  database = { "database to make", kind = "name", default = "reports" },
-}
-
-step "The server takes writes" {
-  verify = function ()
-    check(not db:value "select pg_is_in_recovery()", "the server is no replica")
-  end,
-}
-
-step "Make {database}" {
-  done = function () return db:exists(p.database) end,
-  act = function () db:create_database(p.database) end,
-  undo = function () db:drop_database(p.database) end,
-}]]
 
 M.inventory_example = [[
 environment "staging" {
@@ -43,38 +20,28 @@ environment "staging" {
   migrate = command { argv = { "/usr/bin/node", "migrate.js" }, cwd = "/srv/shop" },
 }]]
 
-local words = {
-  { "check(ok, truth)", "fails the step when ok is false; truth says what was hoped for and may name {parameters}" },
-  { "check.same(a, b, truth)", "two plain values are the same; the first difference is shown" },
-  { "wait_until(fn, { every =, within = })", "asks again until fn gives true or the time is over" },
-  { "note(text)", "evidence, shown beside the step" },
-  { "try(fn, …)", "the result of fn, or nil and the error; what is not the runbook's to catch passes through" },
-  { "scratch \"name\"", "a name that only this run has" },
-  { "require \"std.NAME\"", "the words of the trade that neap brings; require \"FILE\" reads a module beside the runbook" },
-}
-
-local function sorted_help(map, help)
-  local rows = {}
-  for _, name in ipairs(text.keys(map)) do rows[#rows + 1] = { name, help(map[name]) } end
-  return rows
+-- One section of manual_runbook: prose, then terms, then whole runbooks as examples.
+local function section_of(source)
+  local section = { source.title:upper() }
+  for _, paragraph in ipairs(source.paragraphs) do section[#section + 1] = paragraph end
+  if source.terms then section[#section + 1] = { list = source.terms } end
+  for _, example in ipairs(source.examples or {}) do
+    section[#section + 1] = example.title .. ":"
+    section[#section + 1] = { code = example.text }
+  end
+  return section
 end
 
 ---neap-runbook(7) as sections: {title, paragraphs…}; a paragraph is a string, {list = rows} or {code = text}.
 ---@return table[]
 function M.runbook()
-  local declare, params = require "engine.declare", require "engine.params"
-  return {
-    { "NAME", "neap-runbook - the language of runbooks" },
-    { "DESCRIPTION", "A runbook is a Lua file that declares steps. It is loaded once with every primitive refusing, which gives the "
-      .. "list of steps without touching anything. The clauses of a step are Lua functions in blocking style.",
-      "Only act may write. A step that acts has a done or a verify; without one the runbook does not load. Before anything is written, "
-      .. "every done is asked, then the needs of the steps that will act, then every confirmation." },
-    { "CLAUSES", { list = sorted_help(declare.CLAUSES, function(c) return c.help end) } },
-    { "KINDS OF PARAMETERS", { list = sorted_help(params.KINDS, function(k) return k.help end) } },
-    { "WORDS", { list = words } },
-    { "EXAMPLE", { code = M.example } },
-    { "SEE ALSO", "neap(1), neap-run(1), neap-plan(1), neap-inventory(5)" },
-  }
+  local source, params = require "command.manual_runbook", require "engine.params"
+  local sections, kinds = { { "NAME", source.title .. " - " .. source.line } }, {}
+  for _, section in ipairs(source.sections) do sections[#sections + 1] = section_of(section) end
+  for _, name in ipairs(text.keys(params.KINDS)) do kinds[#kinds + 1] = { name, params.KINDS[name].help } end
+  sections[#sections + 1] = { "KINDS OF PARAMETERS", { list = kinds } }
+  sections[#sections + 1] = { "SEE ALSO", "neap(1), neap-run(1), neap-plan(1), neap-inventory(5)" }
+  return sections
 end
 
 local settings = {

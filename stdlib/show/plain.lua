@@ -3,6 +3,7 @@
 -- time of day in UTC, because a log is read next to other logs.
 local instant = require "core.instant"
 local Story = require "show.story"
+local progress = require "show.progress"
 local style = require "show.style"
 local text = require "show.text"
 
@@ -73,7 +74,7 @@ function Plain:progress(p)
   local step, now = self.story.by_id[p.step], self.clock()
   if not step or now - (self.last[p.step] or 0) < progress_ms then return end
   self.last[p.step] = now
-  local facts = text.progress(p, self.style)
+  local facts = progress.words(p, self.style)
   say(self, now, text.step(self.story, step, self.style, { now = now, evidence = facts }))
 end
 

@@ -13,6 +13,7 @@
 -- hidden), a spinner (elapsed time and bytes already move).
 local Story = require "show.story"
 local card = require "show.card"
+local progress = require "show.progress"
 local style = require "show.style"
 local text = require "show.text"
 
@@ -55,7 +56,7 @@ local function running_lines(self, step, out)
   local lines = text.step(self.story, step, inner, { now = now, single = true, evidence = evidence })
   for _, line in ipairs(lines) do out[#out + 1] = line end
   if p and p.bytes then
-    out[#out + 1] = indent .. inner:paint("cyan", inner:cut(text.progress(p, inner, inner.width - #indent - 1), inner.width - #indent - 1))
+    out[#out + 1] = indent .. inner:paint("cyan", inner:cut(progress.words(p, inner, inner.width - #indent - 1), inner.width - #indent - 1))
   end
 end
 

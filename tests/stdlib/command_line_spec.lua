@@ -152,5 +152,6 @@ describe("command.man", function()
   it("escapes what roff would take for a request", function()
     local man = require "command.man"
     assert.equal("\\&.a\n\\&'b \\-\\-c \\e", man.escape(".a\n'b --c \\"))
+    assert.equal("a \\[u2026]", man.escape("a …"))
   end)
 end)
