@@ -60,13 +60,19 @@ function history:call(words)
   return { status = result:status(), text = result:err() .. "\n" .. result:out() }
 end
 
+-- Tools warn at length before and after they say what is wrong.
+local function words_of(text)
+  local words = text:gsub("%s+", " "):match("^%s*(.-)%s*$")
+  if words == "" then return "It said nothing." end
+  local at = words:find("[Ee]rror") or math.max(#words - 299, 1)
+  return "It said: " .. words:sub(at, at + 299)
+end
+
 --- The tool did not do it: say so in its words, and in ours.
 local function complain(self, said, fact)
   local code = said.text:match("%f[%w]P%d%d%d%d%f[%W]")
   local meaning = code and self:dialect().meaning[code]
-  local words = said.text:gsub("%s+", " "):match("^%s*(.-)%s*$")
-  raise("remote", ("%s; the tool ended with status %d"):format(fact, said.status),
-    meaning and ("%s: %s"):format(code, meaning) or words ~= "" and "It said: " .. words:sub(-300) or "It said nothing.")
+  raise("remote", ("%s; the tool ended with status %d"):format(fact, said.status), meaning and ("%s: %s"):format(code, meaning) or words_of(said.text))
 end
 
 --- Record a migration as applied without executing it. Prisma's own word does it, or for drizzle the row that

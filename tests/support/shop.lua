@@ -52,7 +52,7 @@ function M.open(pg, tool, program)
   --- Run neap to its end with the inventory, the state and the password of the shop.
   function shop.neap(arguments)
     local list = table.move(arguments, 1, #arguments, 1, {})
-    table.move({ "--inventory", dir .. "/inventory.lua", "--state", shop.state }, 1, 4, #list + 1, list)
+    table.move({ "--inventory", dir .. "/inventory.lua", "--state", shop.state, "--width", "1000" }, 1, 6, #list + 1, list)
     if list[1] == "run" or list[1] == "plan" then table.move({ "--env", "demo" }, 1, 2, #list + 1, list) end
     local running = servers.neap.start(list, { env = { OWNER_PASSWORD = servers.passwords.owner } })
     suite.write(dir .. "/pid", tostring(running:pid()))
