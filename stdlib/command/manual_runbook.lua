@@ -218,6 +218,8 @@ M.sections = {
       "A PostgreSQL statement that must be alone (VACUUM, CREATE DATABASE, CREATE INDEX CONCURRENTLY) is sent alone; every other one is a transaction of its own. For several in one, use "
         .. "db:transaction(fn).",
       "Values go to PostgreSQL as $1, $2 and to commands as separate arguments; names (of tables, of databases) cannot be parameters of a statement and must be quoted by the runbook.",
+      "A preview takes a command for a change of itself alone. When the program changes a database, say so: migrate:run({ \"deploy\" }, { touches = { db:subject() } }); later questions about "
+        .. "that database are then unknown instead of stale.",
       "An act that reads what an earlier step of the same run makes ends there in a preview: put such questions into needs, and keep act to what it writes.",
     },
   },
