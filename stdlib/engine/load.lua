@@ -85,7 +85,7 @@ local function module_loader(model, folder, environment)
     local std = type(name) == "string" and name:match("^std%.([%a_]+)$")
     if std then
       local ok, module = pcall(require, "ops." .. std)
-      if not ok then raise("invalid", ("there is no module \"%s\""):format(name)) end
+      if not ok then raise("invalid", ("require \"%s\": %s"):format(name, tostring(module))) end
       loaded[name] = module
       return module
     end

@@ -32,8 +32,13 @@ function Survey:result_of(step)
   return guard.value(step.id)
 end
 
+-- What cannot be known is said once per step, not once per item.
 function Survey:line(line)
-  self.entry.lines[#self.entry.lines + 1] = line
+  local lines = self.entry.lines
+  for _, said in ipairs(line.label == "unknown" and lines or {}) do
+    if said.text == line.text then return end
+  end
+  lines[#lines + 1] = line
 end
 
 function Survey:failed(err)

@@ -265,6 +265,9 @@ local function restore(run, fold, steps)
   run.completed = {}
   for id, s in pairs(fold.steps) do
     run.attempts[id], run.items[id], run.item_status[id] = s.attempts, s.each, s.items
+    for _, intent in ipairs(s.intents) do
+      if intent.item then run.doubted[id .. "\0" .. intent.item] = true end
+    end
     if GOOD[s.status] then
       run.status[id], run.step_results[id], run.completed[id] = s.status, s.result, true
     end

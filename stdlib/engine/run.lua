@@ -269,7 +269,7 @@ end
 
 --- A Run around an open session.
 function M.new(opened, ctx)
-  local run = setmetatable({ ctx = ctx, stack = unwind.new(), status = {}, attempts = {}, items = {}, item_status = {}, answers = {},
+  local run = setmetatable({ ctx = ctx, stack = unwind.new(), status = {}, attempts = {}, items = {}, item_status = {}, answers = {}, doubted = {},
     step_results = {} }, Run)
   for key, field in pairs(opened) do
     if run[key] == nil then run[key] = field end
