@@ -8,6 +8,7 @@ local M = {}
 local declare = require("engine.declare")
 local file = require("native.file")
 local guard_words = require("engine.words")
+local modules = require("engine.modules")
 local raise = require("core.raise")
 local sandbox = require("engine.sandbox")
 local system = require("native.system")
@@ -15,7 +16,7 @@ local task = require("native.task")
 local text = require("core.text")
 local text_native = require("native.text")
 
-local DECLARE_MS, MODULE_BYTES = 500, 1024 * 1024
+local DECLARE_MS, TEXT_BYTES = 500, 1024 * 1024
 
 --- The folders runbooks are looked for in, nearest first.
 ---@param share string where the installed ones are
@@ -72,36 +73,9 @@ function M.find(name, folders)
 end
 
 local function read(path)
-  local source, err = file.read(path, { limit = MODULE_BYTES })
+  local source, err = file.read(path, { limit = TEXT_BYTES })
   if not source then error(err, 0) end
   return source
-end
-
--- A module beside the runbook, or one of ours. Text only; the path stays inside the runbook's folder.
-local function module_loader(model, folder, environment)
-  local loaded = {}
-  return function (name)
-    if loaded[name] ~= nil then return loaded[name] end
-    local std = type(name) == "string" and name:match("^std%.([%a_]+)$")
-    if std then
-      local ok, module = pcall(require, "ops." .. std)
-      if not ok then raise("invalid", ("require \"%s\": %s"):format(name, tostring(module))) end
-      loaded[name] = module
-      return module
-    end
-    if type(name) ~= "string" or not name:match("^[%w_][%w_.-]*$") or name:find("..", 1, true) then
-      raise("invalid", ("require \"%s\": not a module's name"):format(tostring(name)), "Use std.NAME, or a file beside the runbook without its .lua.")
-    end
-    local path = folder .. "/" .. name:gsub("%.", "/") .. ".lua"
-    if not exists(path) then raise("invalid", ("require \"%s\": there is no %s"):format(name, path)) end
-    local source = read(path)
-    model.modules[#model.modules + 1] = { name = name, hash = text_native.sha256(source), text = source }
-    local chunk, err = sandbox.compile(source, path, environment)
-    if not chunk then error(err, 0) end
-    local module = chunk(name)
-    loaded[name] = module == nil and true or module
-    return loaded[name]
-  end
 end
 
 local function declare_phase(chunk)
@@ -128,15 +102,15 @@ function M.load(path, options)
   local words, model = declare.words(options.results or function () raise("usage", "results exist in clauses only") end)
   for _, word in ipairs { "check", "wait_until", "note", "try" } do words[word] = guard_words[word] end
   words.scratch = declare.scratch(options.run_id)
-  local loader
-  words.require = function (name) return loader(name) end
-  local environment = sandbox.environment(words, "runbook")
+  local environment, close_modules
+  words.require, close_modules = modules.words(model, path:match("^(.*)/[^/]*$") or ".", function () return environment end)
+  environment = sandbox.environment(words, "runbook")
   model.file, model.source, model.modules = path, source, {}
   model.hash, model.name = text_native.sha256(source), options.name or path:match("([^/]+)%.lua$") or path
-  loader = module_loader(model, path:match("^(.*)/[^/]*$") or ".", environment)
   local chunk, err = sandbox.compile(source, path, environment)
   if not chunk then error(err, 0) end
   declare_phase(chunk)
+  close_modules()
   declare.finish(model, path)
   for _, step in ipairs(model.order) do
     if step.kind == "run" then

@@ -53,21 +53,29 @@ end
 local FORBIDDEN = { __gc = "it would run after the journal is closed", __mode = "a run must not depend on the collector",
   __metatable = "metatables stay readable" }
 
+local own = setmetatable({}, { __mode = "k" })
+
 local function guarded_setmetatable(t, meta)
   if type(meta) == "table" then
     for field, why in pairs(FORBIDDEN) do
       if rawget(meta, field) ~= nil then raise("usage", ("setmetatable: %s is not allowed: %s"):format(field, why)) end
     end
   end
+  if meta ~= nil then own[meta] = true end
   return setmetatable(t, meta)
 end
 
+-- Only metatables that the runbook set: those of results and errors are shared by everybody.
 local function guarded_getmetatable(t)
-  if type(t) ~= "table" then return nil end
-  return getmetatable(t)
+  local meta = type(t) == "table" and getmetatable(t)
+  return meta and own[meta] and meta or nil
 end
 
-local function read_only(name, members)
+--- A view of a table that nobody can change.
+---@param name string for the message
+---@param members table
+---@return table
+function M.frozen(name, members)
   return setmetatable({}, {
     __index = members,
     __newindex = function () raise("usage", ("%s cannot be changed"):format(name)) end,
@@ -87,7 +95,7 @@ end
 function M.functions()
   local env = { _VERSION = _VERSION }
   for _, name in ipairs(FUNCTIONS) do env[name] = _G[name] end
-  for name, members in pairs(LIBRARIES) do env[name] = read_only(name, library(name, members)) end
+  for name, members in pairs(LIBRARIES) do env[name] = M.frozen(name, library(name, members)) end
   env.pcall, env.xpcall = guarded_pcall, guarded_xpcall
   env.setmetatable, env.getmetatable = guarded_setmetatable, guarded_getmetatable
   return env
