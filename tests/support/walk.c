@@ -8,6 +8,7 @@
 #include "bind/openlibs.h"
 #include "loop/loop.h"
 #include "script/function.h"
+#include "script/gate.h"
 #include "script/state.h"
 #include "script/task.h"
 #include "testlib.h"
@@ -61,7 +62,19 @@ static int bare(lua_State *L) {
     return 1;
 }
 
-static const luaL_Reg eyes[] = {{"upvalue", upvalue}, {"meta", meta}, {"uservalue", uservalue}, {"row", row}, {"modules", modules}, {"bare", bare}, {NULL, NULL}};
+static void let_go(neap_op *op, bool force) { (void)op, (void)force; }
+
+/* stray([name]): a function that brings file.write to the gate, registered under the name or under none. */
+static int stray(lua_State *L) {
+    static const neap_op_class class = {"a stray", let_go, NULL, NULL};
+    if (lua_isstring(L, 1)) neap_function_push(L, lua_tostring(L, 1), stray, 0);
+    neap_gate *g = (neap_gate *)neap_op_new(L, sizeof *g, &class);
+    g->act = (neap_act){NEAP_P_FILE_WRITE, "files", NULL, "file:/x", "write /x"};
+    return neap_gate_enter(L, g);
+}
+
+static const luaL_Reg eyes[] = {{"upvalue", upvalue}, {"meta", meta}, {"uservalue", uservalue}, {"row", row}, {"modules", modules},
+                                {"bare", bare}, {"stray", stray}, {NULL, NULL}};
 
 /* [-0, +1, m] the text of what the piece returned or raised, into the state that asked. */
 static bool take(lua_State *from, lua_State *to, neap_task *task) {
