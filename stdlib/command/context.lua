@@ -54,7 +54,7 @@ end
 ---Where the installed runbooks are: beside the binary's library, or named by NEAP_SHARE.
 ---@return string|nil
 function M.share()
-  return system.env("NEAP_SHARE") or (system.share and system.share()) or nil
+  return system.env("NEAP_SHARE") or system.share()
 end
 
 ---@param options table<string, any> of the command line
