@@ -4,6 +4,7 @@
  *   pg_fence.c  the fence around every read             pg_read.c   value row rows has        pg_rows.c   each, streamed
  *   pg_turn.c   who may write on a connection           pg_write.c  exec                      pg_tx.c     transactions
  *   pg_admin.c  create, drop, terminate                 pg_lock.c   locks and holds           pg_probe.c  what became of it
+ *   pg_copy_lua.c  COPY as streams
  */
 #ifndef NEAP_BIND_PG_PRIVATE_H
 #define NEAP_BIND_PG_PRIVATE_H
@@ -136,7 +137,7 @@ void neap_pg_turn_end(pg_turn *t);            /* roll back what is open, let the
 /* ---- methods, by file ---- */
 
 extern const luaL_Reg neap_pg_read_methods[], neap_pg_rows_methods[], neap_pg_write_methods[], neap_pg_tx_methods[], neap_pg_admin_methods[],
-    neap_pg_lock_methods[];
+    neap_pg_lock_methods[], neap_pg_copy_methods[];
 int neap_pg_probe(lua_State *L);
 int neap_pg_orphan(lua_State *L);
 /* [-0, +0, m] the metatables of what these files hand out. */

@@ -22,7 +22,7 @@ typedef struct pg_copy {
     neap_stream stream;
     neap_pg *c;                   /* NULL once DONE by loss */
     copy_phase phase;
-    bool out, freed;
+    bool out, freed, calling;
     void (*ready)(void *arg, neap_stream *stream, const neap_err *err);
     void *ready_arg;
     neap_stream_read_fn got;      /* the pending read */
@@ -79,9 +79,12 @@ static void over(pg_copy *copy) {
         copy_free(copy);
         return;
     }
+    copy->calling = true;                          /* a callback may free the stream: its memory goes at the end */
     end_write(copy, err);
     end_shut(copy, err);
     end_read(copy, err ? -1 : 0, err);
+    copy->calling = false;
+    if (copy->freed) copy_free(copy);
 }
 
 void neap_pg_copy_fail(pg_copy *copy, const neap_err *err) {
@@ -211,6 +214,10 @@ void neap_pg_copy_begin(neap_pg *c, pg_request *r) {
 static bool refuse_done(pg_copy *copy, neap_stream_done_fn done, void *arg) {
     neap_err err = NEAP_ERR_INIT;
     if (copy->phase == COPY_ACTIVE && !copy->out) return false;
+    if (copy->phase == COPY_DONE && !copy->out && !copy->err.code) {   /* shut before, and confirmed */
+        done(arg, NULL);
+        return true;
+    }
     if (copy->err.code) {
         done(arg, &copy->err);
         return true;
@@ -265,11 +272,12 @@ static void stream_stop(neap_stream *s) {
 static void stream_free(neap_stream *s) {
     pg_copy *copy = (pg_copy *)s;
     stream_stop(s);
-    if (copy->phase == COPY_DONE) {
+    if (copy->phase == COPY_DONE && !copy->calling) {
         copy_free(copy);
         return;
     }
     copy->freed = true;
+    if (copy->phase == COPY_DONE) return;
     if (copy->phase == COPY_ACTIVE) abort_copy(copy->c, copy);
     neap_pg_pump(copy->c);
 }

@@ -216,6 +216,33 @@ function methods.each(o, sql, ...)
   return next_row, nil, nil, closing
 end
 
+-- A path becomes a stream; whoever opened it closes it.
+local function as_stream(place, mode)
+  if type(place) ~= "string" then return place, nil end
+  local stream = raise.check(require("native.file").open(place, mode))
+  return stream, stream
+end
+
+--- The rows of a SELECT as a file or into a stream: { bytes =, sha256 = }. A local file is written, so only act may do that;
+--- into a stream that is open it is a read.
+---@param sql string
+---@param to string|userdata path or stream
+---@param options? { format: "text"|"csv"|"binary", header: boolean }
+---@return { bytes: integer, sha256: string }
+---@effect read
+function methods.copy_out(o, sql, to, options)
+  local connection = take_idle(o)
+  learn(o, connection)
+  local stream, own = as_stream(to, "w")
+  local from <close> = raise.check(connection:copy_out(sql, options))
+  local closing <close> = own
+  local moved = raise.check(from:pipe(stream))
+  raise.check(from:close())
+  if closing then raise.check(closing:close()) end
+  if #o.idle < 4 then o.idle[#o.idle + 1] = connection end
+  return moved
+end
+
 local function tls_line(card, spec)
   if card.tls == "local" then return nil end
   if card.tls == "verified" then return "verified" end
@@ -349,6 +376,23 @@ end
 ---@return { count: function, rows: function, tag: function } result
 ---@effect write
 function methods.exec(o, sql, ...) return result(write(o, "exec", sql, ...)) end
+
+--- COPY … FROM STDIN from a file or a stream, in a transaction of its own: all rows or none.
+---@param sql string
+---@param from string|userdata path or stream
+---@return { bytes: integer, sha256: string } moved a withheld value in a preview
+---@effect write
+function methods.copy_in(o, sql, from)
+  local to = write(o, "copy_in", sql)
+  if guard.mode() == "plan" then return to end
+  local into <close> = to
+  local stream, own = as_stream(from, "r")
+  local closing <close> = own
+  local moved = raise.check(stream:pipe(into))
+  raise.check(into:close())
+  if closing then raise.check(closing:close()) end
+  return moved
+end
 
 -- What the function of `transaction` gets.
 local function face_of(tx)

@@ -463,6 +463,84 @@ describe("native.pg", function()
     end)
   end)
 
+  describe("COPY", function()
+    it("streams rows out, inside the fence", function()
+      T.run(function()
+        local connection <close> = reader()
+        local rows <close> = assert(connection:copy_out("SELECT i, 'x' AS t FROM generate_series(1, 3) i;", { format = "csv", header = true }))
+        local text = {}
+        while true do
+          local piece, err = rows:read(65536)
+          assert(not err, err)
+          if not piece then break end
+          text[#text + 1] = piece
+        end
+        assert.equal("i,t\n1,x\n2,x\n3,x\n", table.concat(text))
+        assert.is_true(rows:close())
+        assert.equal(1, connection:value("SELECT 1"))
+        for _, sql in ipairs { "DELETE FROM item RETURNING 1", "SELECT pg_sleep(1)", "COPY item TO '/tmp/x'", "COPY item TO PROGRAM 'id'",
+          "COPY (DELETE FROM item RETURNING id) TO STDOUT", "SELECT 1) TO PROGRAM 'id' --" } do
+          assert.is_nil((connection:copy_out(sql)), sql)
+        end
+        assert.equal(2, connection:value("SELECT 2"))
+      end)
+    end)
+
+    it("can be left in the middle, both ways", function()
+      T.run(function()
+        local connection <close> = reader()
+        do
+          local rows <close> = assert(connection:copy_out("SELECT repeat('x', 1000) FROM generate_series(1, 1000000)"))
+          assert.is_true(#rows:read(1000) > 0)
+        end
+        assert.equal(1, connection:value("SELECT 1"))
+        local acting <close> = connect("app")
+        assert.is_false((pcall(function()
+          local into <close> = assert(acting:copy_in("COPY item FROM STDIN"))
+          assert(into:write("1\tone\n"))
+          error("changed my mind")
+        end)))
+        assert.equal(0, acting:exec("SELECT count(*) FROM item").rows[1].count)
+      end)
+      assert.equal(0, T.open_intents())
+    end)
+
+    it("brings rows in, all or none", function()
+      T.run(function()
+        local connection <close> = connect("app", { max_rows = 3 })
+        local function bring(text)
+          local into <close> = assert(connection:copy_in("COPY item FROM STDIN (FORMAT csv)"))
+          assert(into:write(text))
+          return into:close()
+        end
+        assert.is_true(bring("1,one\n2,two\n"))
+        local _, err = bring("3,three\nx,wrong\n")
+        assert.equal("22P02", err.sqlstate)
+        _, err = bring("3,a\n4,b\n5,c\n6,d\n")
+        assert.equal("refused", err.code)
+        assert.equal(2, connection:exec("SELECT count(*) FROM item").rows[1].count)
+        assert.is_nil((connection:copy_in("COPY item FROM '/etc/passwd'")))
+      end)
+      assert.equal(2, count())
+      assert.equal(0, T.open_intents())
+    end)
+
+    it("moves a hundred thousand rows through a pipe, whole", function()
+      T.run(function()
+        local source <close> = reader()
+        local acting <close> = connect("app")
+        local from <close> = assert(source:copy_out("SELECT i, md5(i::text) FROM generate_series(1, 100000) i"))
+        local into <close> = assert(acting:copy_in("COPY item FROM STDIN"))
+        local moved = assert(from:pipe(into))
+        assert.is_true(moved.bytes > 3000000)
+        assert.is_true(from:close())
+        assert.is_true(into:close())
+      end)
+      assert.equal("100000|" .. server.sql("SELECT md5(string_agg(md5(i::text), ',' ORDER BY i)) FROM generate_series(1, 100000) i"),
+        server.sql("SELECT count(*), md5(string_agg(name, ',' ORDER BY id)) FROM item", database))
+    end)
+  end)
+
   describe("a lock", function()
     local key = "0123456789abcdef"
 
