@@ -227,14 +227,14 @@ end
 --- into a stream that is open it is a read.
 ---@param sql string
 ---@param to string|userdata path or stream
----@param options? { format: "text"|"csv"|"binary", header: boolean }
+---@param wanted? { format: "text"|"csv"|"binary", header: boolean }
 ---@return { bytes: integer, sha256: string }
 ---@effect read
-function methods.copy_out(o, sql, to, options)
+function methods.copy_out(o, sql, to, wanted)
   local connection = take_idle(o)
   learn(o, connection)
   local stream, own = as_stream(to, "w")
-  local from <close> = raise.check(connection:copy_out(sql, options))
+  local from <close> = raise.check(connection:copy_out(sql, wanted))
   local closing <close> = own
   local moved = raise.check(from:pipe(stream))
   raise.check(from:close())
