@@ -121,11 +121,11 @@ check-long: deps
 	$(Q)NEAP_TEST_EXCLUDE= NEAP_TEST_LIMIT=6h sh tests/support/test.sh build/debug/neap-test ./neap
 
 # AddressSanitizer and UBSan, without the tests that move gigabytes or kill -9.
-check-asan: deps
+check-asan: deps tools
 	$(Q)$(MAKE) -j$(JOBS) KIND=asan binary test-interpreter
 	$(Q)NEAP_TEST_EXCLUDE=bulk,kill,long sh tests/support/test.sh build/asan/neap-test build/asan/neap
 
-cover: deps
+cover: deps tools
 	$(Q)$(MAKE) -j$(JOBS) KIND=cover binary test-interpreter
 	$(Q)find build/cover -name '*.gcda' -delete
 	$(Q)NEAP_TEST_EXCLUDE=kill,long sh tests/support/test.sh build/cover/neap-test build/cover/neap; status=$$?; \
