@@ -21,7 +21,7 @@ for _, question in ipairs(health.questions) do
   step(title) {
     verify = function ()
       local there = p.database and db:on(p.database) or db
-      note("%s", health.text(health.ask(there, word, { limit = p.rows, longer = p.longer })))
+      report(health.ask(there, word, { limit = p.rows, longer = p.longer }))
     end,
   }
 end

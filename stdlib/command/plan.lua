@@ -15,7 +15,7 @@ local function published(data)
   for n, step in ipairs(data.steps) do
     local lines = {}
     for i, line in ipairs(step.lines or {}) do
-      lines[i] = { label = line.label, text = line.text, target = line.target, ok = line.ok, note = line.note, subject = line.subject,
+      lines[i] = { label = line.label, text = line.text, grid = line.grid, target = line.target, ok = line.ok, note = line.note, subject = line.subject,
         primitive = line.primitive, effect = line.effect }
     end
     steps[n] = { number = step.number, id = step.id, title = step.title, sign = step.sign, label = step.label, destroys = step.destroys,

@@ -23,7 +23,7 @@ function M.new(context)
   local columns, rows = term.size()
   local view = require("show." .. kind).new {
     write = kind == "json" and context.out or context.err, width = kind == "screen" and columns or context.width,
-    rows = rows, color = context.err_style.color, ascii = context.ascii, clock = context.clock,
+    result = not term.is_tty(1) and context.out or nil, rows = rows, color = context.err_style.color, ascii = context.ascii, clock = context.clock,
   }
   if kind == "screen" then term.on_resize(function() view:resize(term.size()) end) end
   return view

@@ -100,7 +100,7 @@ function M.load(path, options)
   if (options.depth or 0) > 8 then raise("invalid", ("runbooks run one another more than 8 deep at %s"):format(path)) end
   local source = options.source or read(path)
   local words, model = declare.words(options.results or function () raise("usage", "results exist in clauses only") end)
-  for _, word in ipairs { "check", "wait_until", "note", "try" } do words[word] = guard_words[word] end
+  for _, word in ipairs { "check", "wait_until", "note", "report", "try" } do words[word] = guard_words[word] end
   words.scratch = declare.scratch(options.run_id)
   local environment, close_modules
   words.require, close_modules = modules.words(model, path:match("^(.*)/[^/]*$") or ".", function () return environment end)

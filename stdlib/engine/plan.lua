@@ -25,6 +25,10 @@ function Survey:noted(n)
   self.entry.lines[#self.entry.lines + 1] = { label = "note", text = n.text }
 end
 
+function Survey:reported(r)
+  self.entry.lines[#self.entry.lines + 1] = { label = "table", grid = r.grid }
+end
+
 -- In a survey the result of a step that acts does not exist yet; that of one that is already so is nil unless it was recorded.
 function Survey:result_of(step)
   local recorded = self.results[step.id]

@@ -38,6 +38,10 @@ function Run:noted(n)
   self.record:event("note", n.step.id, { text = n.text, item = step_engine.key_of(n.item) })
 end
 
+function Run:reported(r)
+  self.record:event("table", r.step.id, r.grid)
+end
+
 function Run:result_of(step)
   if guard.mode() == "plan" and self.step_results[step.id] == nil then return guard.value(step.id) end
   return self.step_results[step.id]

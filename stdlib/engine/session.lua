@@ -145,6 +145,7 @@ function M.open(ctx, options)
   end
   function session.checked() end
   function session.noted() end
+  function session.reported() end
   local ok, err = pcall(prepare, session, options)
   if not ok then
     M.close(session)

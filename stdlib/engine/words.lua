@@ -9,6 +9,7 @@ local raise = require("core.raise")
 local sandbox = require("engine.sandbox")
 local task = require("native.task")
 local text = require("core.text")
+local value = require("native.value")
 
 local function current(word)
   local c = context.current()
@@ -123,6 +124,26 @@ function M.note(format, ...)
   local c = current("note")
   local line = select("#", ...) > 0 and format:format(...) or tostring(format)
   c.run:noted { step = c.step, text = M.fill(c, line), item = c.item }
+end
+
+local REPORT = { title = "string", columns = "table", rows = "table", remark = "string" }
+
+--- A table as a result: shown as one, and data in --json. Rows are lists in the order of the columns; a hole is NULL.
+---@param grid { title: string?, columns: string[], rows: any[][], remark: string? }
+function M.report(grid)
+  local c = current("report")
+  if type(grid) ~= "table" then raise("usage", "report takes a table: report { columns = { … }, rows = { … } }") end
+  for field, value in pairs(grid) do
+    if type(value) ~= REPORT[field] then
+      raise("usage", ("report: %s cannot be a %s"):format(tostring(field), type(value)), "It takes title, columns, rows and remark.")
+    end
+  end
+  local rows = {}
+  for i, row in ipairs(grid.rows or {}) do
+    rows[i] = {}
+    for k = 1, #(grid.columns or row) do rows[i][k] = row[k] == nil and value.null or row[k] end
+  end
+  c.run:reported { step = c.step, grid = { title = grid.title, columns = grid.columns, rows = rows, remark = grid.remark } }
 end
 
 --- try(fn, …): nil, err instead of an error; what is not the runbook's to catch is raised all the same.

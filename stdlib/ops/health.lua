@@ -1,6 +1,6 @@
 --- How a PostgreSQL server is doing: each word is one read-only question and answers with a table.
 --
---   note(health.text(health.locks(db)))
+--   report(health.locks(db))
 --
 -- An answer is { title, columns, rows, remark? }: `columns` in order, each row a list in the same order with a
 -- hole where the server says NULL, `remark` what the reader must know about the numbers (their age, what is missing).
@@ -14,7 +14,6 @@
 local duration = require "core.duration"
 local locks = require "ops.locks"
 local raise = require "core.raise"
-local tables = require "core.tables"
 
 local M = {}
 
@@ -263,19 +262,6 @@ function M.ask(db, word, given)
   if ok then return found end
   if not (raise.is(found) and found.code == "remote" and found.sqlstate) then error(found, 0) end
   return { title = word, columns = {}, rows = {}, remark = "The server would not say: " .. found.message }
-end
-
---- An answer as lines for a person.
----@param given table an answer
----@param options? table see core.tables
----@return string
----@effect pure
-function M.text(given, options)
-  local lines = { given.title }
-  if #given.rows == 0 then lines[2] = #given.columns > 0 and "  nothing" or nil
-  else table.move(tables.lines(given.columns, given.rows, options), 1, #given.rows + 2, 2, lines) end
-  if given.remark then lines[#lines + 1] = "  " .. given.remark end
-  return table.concat(lines, "\n")
 end
 
 return M

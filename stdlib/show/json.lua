@@ -18,6 +18,7 @@ M.kinds = {
   { "step", "state (begin, intent, end), number, attempt; at its end status, ms, note, result, error" },
   { "check", "text, ok, actual, label (enforced, declared)" },
   { "note", "text" },
+  { "table", "title", "columns", "rows", "remark" },
   { "intent", "primitive, target, subject, text, and what the primitive adds as evidence" },
   { "outcome", "intent (the seq it answers), status (ok, failed, unknown)" },
   { "ask", "level (yes, name, manual, failed), question, card, answers" },

@@ -18,7 +18,8 @@ local stamp_width = 10
 ---@return table view
 function M.new(options)
   local inner = style.new { width = (options.width or 100) - stamp_width, color = options.color, ascii = options.ascii }
-  return setmetatable({ write = options.write, clock = options.clock, style = inner, story = Story.new(), last = {} }, Plain)
+  return setmetatable({ write = options.write, clock = options.clock, style = inner, story = Story.new(), last = {},
+    result = options.result, bare = style.new { width = options.width or 100, ascii = options.ascii } }, Plain)
 end
 
 local function say(self, at, lines)
@@ -36,6 +37,9 @@ function on.step(self, e)
   if not step or state == "intent" then return end
   self.last[e.step] = e.at
   say(self, e.at, text.step(self.story, step, self.style))
+  if state ~= "end" or #step.tables == 0 then return end
+  if self.result then return self.result(table.concat(text.tables(self.story, step, self.bare), "\n") .. "\n") end
+  say(self, e.at, text.tables(self.story, step, self.style))
 end
 
 function on.settled(self, e) say(self, e.at, text.settled(self.story, e, self.style)) end

@@ -2,6 +2,7 @@
 -- this order: to which machine, what will happen, what will be lost. Every line says how it is known
 -- (enforced, declared, proven, predicted, unknown); nothing is shown as known that was not asked.
 local card = require "show.card"
+local grid = require "show.grid"
 local text = require "core.text"
 
 local M = {}
@@ -119,7 +120,9 @@ local function step_lines(step, numbers, style)
     local words = type(step.manual) == "string" and step.manual or "a person does this and says so"
     add(out, style:labelled("by hand", style:clean(words), { indent = indent, column = label_column }))
   end
-  for _, line in ipairs(step.lines or {}) do add(out, detail(line, indent, style)) end
+  for _, line in ipairs(step.lines or {}) do
+    add(out, line.grid and grid.lines(line.grid, style, indent) or detail(line, indent, style))
+  end
   if step.withheld then
     local words = ("depends on step %s, which a preview does not make"):format(tostring(step.withheld))
     add(out, detail({ label = "unknown", text = words }, indent, style))
@@ -171,7 +174,7 @@ local function foot(data, style)
 end
 
 ---The whole preview as painted lines.
----@param data table the plan (DESIGN: engine/plan.lua)
+---@param data table the plan, as engine/plan.lua makes it
 ---@param style table
 ---@return string[]
 function M.lines(data, style)

@@ -66,6 +66,7 @@ local function step_lines(story, step, style, full)
   add(out, conversation(story, step, page))
   add(out, checks(step, page))
   add(out, intents(step, page, full))
+  add(out, view.tables(story, step, style))
   if full then
     for _, note in ipairs(step.notes) do add(out, item(page, nil, style:clean(note, true))) end
   end

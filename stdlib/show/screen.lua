@@ -30,6 +30,7 @@ local frame_ms = 100
 ---@field color? boolean
 ---@field ascii? boolean
 ---@field clock fun(): integer wall-clock milliseconds
+---@field result? fun(text: string) where reported tables go when the standard output is not the terminal
 
 ---@param options ViewOptions
 ---@return table view
@@ -115,7 +116,12 @@ function on.run(self) say(self, text.head(self.story, self.style)) end
 function on.step(self, e)
   if e.body.state ~= "end" then return end
   local step = self.story.by_id[e.step]
-  if step then say(self, text.step(self.story, step, self.style)) end
+  if not step then return end
+  say(self, text.step(self.story, step, self.style))
+  if #step.tables == 0 then return end
+  if self.options.result then return self.options.result(table.concat(text.tables(self.story, step, self.style), "\n") .. "\n") end
+  say(self, { "" })
+  say(self, text.tables(self.story, step, self.style))
 end
 
 function on.resume(self, e)

@@ -18,7 +18,7 @@ local function clock_of(e) return e.at or 0 end
 function Story:step_of(id)
   local step = self.by_id[id]
   if not step and id and id ~= "" then
-    step = { id = id, number = #self.steps + 1, title = id, checks = {}, notes = {}, intents = {}, owed = {} }
+    step = { id = id, number = #self.steps + 1, title = id, checks = {}, notes = {}, tables = {}, intents = {}, owed = {} }
     self.steps[#self.steps + 1], self.by_id[id] = step, step
   end
   return step
@@ -69,6 +69,11 @@ function on.note(self, e)
   if not step then return end
   step.note = e.body.text
   step.notes[#step.notes + 1] = e.body.text
+end
+
+function on.table(self, e)
+  local step = self:step_of(e.step)
+  if step then step.tables[#step.tables + 1] = e.body end
 end
 
 function on.intent(self, e)

@@ -4,6 +4,7 @@
 local card = require "show.card"
 local duration = require "core.duration"
 local failure = require "show.failure"
+local grid = require "show.grid"
 local text = require "core.text"
 
 local M = {}
@@ -92,6 +93,16 @@ function M.step(story, step, style, options)
     out[#out + 1] = (n == 1 and head or (" "):rep(columns.left)) .. style:paint(title_paint, part) .. gap
   end
   if evidence ~= "" then below(out, evidence, columns, style, paint) end
+  return out
+end
+
+---The tables a step reported.
+---@return string[]
+function M.tables(story, step, style)
+  local out = {}
+  for _, one in ipairs(step.tables) do
+    for _, line in ipairs(grid.lines(one, style, M.indent(story, style))) do out[#out + 1] = line end
+  end
   return out
 end
 

@@ -40,7 +40,7 @@ describe("postgres/health", function ()
   it("answers every question, and changes nothing", function ()
     local r = health { "run" }
     assert.equal(0, r.code, r.out .. r.err)
-    for _, words in ipairs { "max_connections", "or\"ders", "idle", "dead_percent", "mean_ms", "Counted since", "nothing" } do
+    for _, words in ipairs { "max_connections", "or\"ders", "idle", "dead_percent", "mean_ms", "Counted since", "none" } do
       assert.matches(words, r.all, 1, true)
     end
     assert.equal(0, health({ "plan" }).code)
