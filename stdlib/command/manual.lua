@@ -49,7 +49,7 @@ local settings = {
   { "never", "patterns of commands and SQL that are refused at the primitive; no flag overrides them" },
   { "hosts", "the only hosts that may be written to" },
   { "max_rows", "no write may touch more rows, unless its step says otherwise" },
-  { "window", "when runs may change something" },
+  { "window", "when runs may change something, in UTC: \"02:00-04:00\" or \"Sat,Sun 22:00-01:30\"" },
   { "note", "words shown to people" },
 }
 

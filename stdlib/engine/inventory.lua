@@ -8,6 +8,7 @@ local M = {}
 local raise = require("core.raise")
 local sandbox = require("engine.sandbox")
 local text = require("core.text")
+local window = require("core.window")
 
 local SETTINGS = {
   protected = "boolean", never = "table", hosts = "table", max_rows = "number", window = "string", note = "string",
@@ -62,7 +63,8 @@ local function check_environment(name, entries)
       if type(value) ~= SETTINGS[key] then
         raise("config", ("environment \"%s\": %s must be a %s"):format(name, key, SETTINGS[key]))
       end
-      environment.settings[key] = value
+      environment.settings[key] = key == "window" and window.parse(value) or value
+      if key == "window" then environment.settings.window.text = value end
     else
       raise("config", ("environment \"%s\": \"%s\" is neither a target nor a setting"):format(name, tostring(key)),
         suggest(key, sorted(SETTINGS)))

@@ -21,6 +21,7 @@ local system = require("native.system")
 local task = require("native.task")
 local unwind = require("engine.unwind")
 local value = require("native.value")
+local window = require("core.window")
 
 local Run = {}
 Run.__index = Run
@@ -91,6 +92,15 @@ function Run:prove_locks()
     if g and g.prove and not g.prove(t.object) then
       raise("busy", ("the lock on \"%s\" was lost"):format(t.role), "Its connection ended; resume when the target answers again.")
     end
+  end
+end
+
+--- No intent outside the environment's window: what was begun inside ends, nothing new begins.
+function Run:check_window()
+  local open = self.environment.settings.window
+  if open and not window.holds(open, system.wall_ms()) then
+    raise("refused", ("it is outside the window %s of environment \"%s\""):format(open.text, self.environment.name),
+      "The window is in UTC; it is set in the inventory and no flag overrides it.")
   end
 end
 
@@ -328,6 +338,7 @@ function M.prepare(run)
   local surveyed = plan.survey(run, run.step_results)
   run.record:event("plan", "", plan_body(surveyed))
   refuse_failed(run, surveyed)
+  if surveyed.exit == 2 then run:check_window() end
   ask.confirm(run, surveyed)
 end
 

@@ -58,6 +58,7 @@ end
 
 -- The intent is durable before the act begins, and from then on undo and after are owed.
 local function intend(run, step, item, attempt)
+  run:check_window()
   run:prove_locks()
   run:before_first_act()
   run.record:event("step", step.id, { state = "intent", number = step.number, attempt = attempt, item = M.key_of(item) })

@@ -97,6 +97,18 @@ describe("a run", function ()
     assert.is_nil(w.held)
   end)
 
+  it("changes nothing outside the window, and looks all the same", function ()
+    local w = world.new()
+    local system = require("native.system")
+    local closed = system.iso(system.wall_ms() + 12 * 3600000):match("T(%d%d):")
+    w.inventory(("environment \"here\" { window = \"%s:00-%s:59\", w = toy {} }"):format(closed, closed))
+    local path = w.runbook(SET .. [[step "Set a" (set "a")]])
+    assert.equal(77, w.try(run.run, w.context { runbook = path }))
+    assert.same({}, w.log)
+    w.values.a = 1
+    assert.equal(0, w.try(run.run, w.context { runbook = path }))
+  end)
+
   it("asks needs of every step before anything is written", function ()
     local w = world.new()
     local path = w.runbook(SET .. [[step "Set a" (set "a")
