@@ -237,6 +237,10 @@ static int close_deliver(lua_State *L, neap_op *o) {
     close_op *k = (close_op *)o;
     copying *c = k->c;
     char members[64];
+    if (c->in && !k->committed && !c->h->pg) {     /* somebody closed the connection meanwhile */
+        neap_err_close(&k->base.err);
+        neap_err_set(&k->base.err, NEAP_E_UNKNOWN, "the connection was closed before the copy was confirmed");
+    }
     if (c->in && k->base.err.code == NEAP_E_CLOSED && !k->asking) {
         k->asking = true;
         c->turn->open = false;

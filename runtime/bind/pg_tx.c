@@ -164,6 +164,10 @@ static int commit_deliver(lua_State *L, neap_op *o) {
         return neap_await(L, o);
     }
     e->tx->turn->open = false;
+    if (!e->committed && !e->base.h->pg) {         /* somebody closed the connection while COMMIT was on its way */
+        neap_err_close(&e->base.err);
+        neap_err_set(&e->base.err, NEAP_E_UNKNOWN, "the connection was closed before COMMIT was answered");
+    }
     if (e->committed) {
         settle(L, e->tx, "ok", e->asking ? "\"asked\":true" : NULL, NULL);
         lua_pushboolean(L, 1);

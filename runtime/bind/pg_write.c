@@ -216,7 +216,7 @@ static int end(lua_State *L, exec_op *x) {
 static int ran(lua_State *L, exec_op *x) {
     pg_op *op = &x->base;
     bool lost = op->err.code && !neap_pg_is_alive(op->h->pg);
-    if (lost && x->alone) {
+    if (lost && (x->alone || !op->h->pg)) {        /* nothing to ask by: no transaction of ours, or we closed it ourselves */
         neap_err_close(&op->err);
         neap_err_set(&op->err, NEAP_E_UNKNOWN, "the connection was lost, and nobody can say whether the statement was done");
     } else if (lost) {

@@ -131,6 +131,7 @@ void neap_pg_die(neap_pg *c, neap_err *err) {
 
 void neap_pg_kill(neap_pg *c, neap_code code, const char *message) {
     neap_err err = NEAP_ERR_INIT;
+    if (!c) return;
     neap_err_set(&err, code, "%s", message);
     neap_pg_die(c, &err);
 }
@@ -145,12 +146,12 @@ void neap_pg_free(neap_pg *c) {
 
 /* ---- questions ---- */
 
-bool neap_pg_is_alive(const neap_pg *c) { return c->state == PG_OPEN || c->state == PG_COPYING; }
-int neap_pg_backend(const neap_pg *c) { return c->backend; }
+bool neap_pg_is_alive(const neap_pg *c) { return c && (c->state == PG_OPEN || c->state == PG_COPYING); }
+int neap_pg_backend(const neap_pg *c) { return c ? c->backend : 0; }
 PGconn *neap_pg_conn(neap_pg *c) { return neap_pg_is_alive(c) ? c->conn : NULL; }
 neap_pg_trust neap_pg_trusted(const neap_pg *c) { return c->trust; }
 
 bool neap_pg_is_idle(const neap_pg *c) {
-    return c->state == PG_OPEN && neap_list_is_empty(&c->waiting) && neap_list_is_empty(&c->flying)
+    return c && c->state == PG_OPEN && neap_list_is_empty(&c->waiting) && neap_list_is_empty(&c->flying)
         && PQtransactionStatus(c->conn) == PQTRANS_IDLE;
 }

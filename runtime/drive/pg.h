@@ -59,10 +59,10 @@ int64_t neap_pg_copied(const neap_pg *c);                  /* rows of the last c
 /* Ask the server to stop the request with this arg (NULL: whatever runs). Its done comes with SQLSTATE 57014, or with CLOSED when the
  * server did not react within `grace_ms`: the connection is dead then. */
 void neap_pg_cancel(neap_pg *c, void *arg, int64_t grace_ms);
-/* Give the connection up now: everything outstanding ends with this code before the call returns. */
+/* Give the connection up now: everything outstanding ends with this code before the call returns. NULL allowed. */
 void neap_pg_kill(neap_pg *c, neap_code code, const char *message);
 
-bool neap_pg_is_alive(const neap_pg *c);                   /* READY or BUSY */
+bool neap_pg_is_alive(const neap_pg *c);                   /* READY or BUSY; false for NULL */
 bool neap_pg_is_idle(const neap_pg *c);                    /* alive, nothing outstanding, outside a transaction */
 int  neap_pg_backend(const neap_pg *c);                    /* backend pid, 0 before it is connected; kept after death */
 /* For PQparameterStatus, PQserverVersion, escaping; NULL while not alive. */

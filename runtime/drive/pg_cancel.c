@@ -161,8 +161,8 @@ static void cancel_waiting(neap_pg *c, void *arg) {
 }
 
 void neap_pg_cancel(neap_pg *c, void *arg, int64_t grace_ms) {
-    pg_request *front = neap_pg_front(c);
     if (!neap_pg_is_alive(c)) return;
+    pg_request *front = neap_pg_front(c);
     neap_pg_enter(c);
     if (arg) cancel_waiting(c, arg);
     if (!arg && front) arg = front->arg;
