@@ -10,6 +10,7 @@ local duration = require "core.duration"
 local guard = require "native.guard"
 local process = require "native.process"
 local raise = require "core.raise"
+local system = require "native.system"
 local task = require "native.task"
 local text = require "native.text"
 
@@ -47,6 +48,9 @@ function result_methods:truncated() return self.values.truncated end
 local methods = {}
 local meta = { __index = methods, __name = "command" }
 
+local guardians = {}
+local POLL_MS, GRACE_MS = 50, 5000
+
 local function check_argv(role, argv)
   if type(argv) == "table" and #argv > 0 then
     for _, word in ipairs(argv) do
@@ -62,7 +66,8 @@ end
 ---@param spec { argv: string[], cwd: string?, env: table? }
 ---@return table command
 function M.bind(role, spec)
-  local object = { kind = M.kind, role = role, argv = check_argv(role, spec.argv), cwd = spec.cwd, env = spec.env or {}, methods = methods }
+  local object = { kind = M.kind, role = role, argv = check_argv(role, spec.argv), cwd = spec.cwd, env = spec.env or {}, methods = methods,
+    guardians = guardians }
   return setmetatable(object, meta)
 end
 
@@ -149,6 +154,29 @@ function methods:card()
   local lines = { { "program", text.shell(self.argv) } }
   if self.cwd then lines[2] = { "directory", self.cwd } end
   return { kind = M.kind, id = "process:" .. self.role, lines = lines }
+end
+
+-- Is the process of that intent gone within the time?
+local function is_gone(write, within_ms)
+  local ends = task.now_ms() + within_ms
+  while process.probe(write) do
+    if task.now_ms() >= ends then return false end
+    task.sleep(POLL_MS)
+  end
+  return true
+end
+
+--- What became of a program whose run died. One that still works is waited for, then ended with all it started. Nobody but
+--- the step's own proof can say what it had done by then, so there is no answer.
+---@param write table the intent
+---@param within_ms integer
+function guardians.probe(_, write, within_ms)
+  if is_gone(write, within_ms) then return nil end
+  system.kill_group(write.pid, write.started, "TERM")
+  if is_gone(write, GRACE_MS) then return nil end
+  system.kill_group(write.pid, write.started, "KILL")
+  if not is_gone(write, GRACE_MS) then raise("unknown", ("process %d is still there and cannot be ended"):format(write.pid)) end
+  return nil
 end
 
 return M

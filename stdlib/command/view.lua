@@ -46,8 +46,10 @@ function M.asker(view, context)
     local cards = question.card
     if cards and (cards.id or cards.lines) then cards = { cards } end
     view:pause(cards)
-    local answer = term.read_line(prompt_of(question, context))
+    local ok, answer = pcall(term.read_line, prompt_of(question, context))
+    if not ok then context.err("\n") end          -- the question was taken back: its line ends here
     view:resume()
+    if not ok then error(answer, 0) end
     return type(answer) == "string" and (answer:gsub("^%s+", ""):gsub("%s+$", "")) or nil
   end
 end

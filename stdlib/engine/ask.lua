@@ -6,6 +6,7 @@
 local M = {}
 
 local raise = require("core.raise")
+local task = require("native.task")
 
 local TRIES = 3
 
@@ -16,10 +17,20 @@ local function pinned(ctx, kind, name)
   return false
 end
 
-local function put(run, question)
+--- Put a question and wait for the answer: a text, nil when nobody is there. A signal takes the question back and stops the run.
+---@param run table
+---@param question table {level=, text=, step=, card=, answers=}
+---@return string|nil
+function M.put(run, question)
   run.record:event("ask", question.step or "", { level = question.level, question = question.text, card = question.card, answers = question.answers })
   run.record:sync()
-  return run.ctx.ask(question)
+  run:check_stop()
+  run.question = task.spawn(function () return run.ctx.ask(question) end)
+  local ok, typed = run.question:join()
+  run.question = nil
+  run:check_stop()
+  if not ok then error(typed, 0) end
+  return typed
 end
 
 local function answered(run, step, value, by)
@@ -49,7 +60,7 @@ local function confirm_name(run, entry)
   local card = {}
   for _, t in ipairs(run.targets) do card[#card + 1] = { role = t.role, id = t.id, lines = t.lines } end
   for _ = 1, TRIES do
-    local typed = put(run, { level = "name", step = entry.id, name = name, card = card,
+    local typed = M.put(run, { level = "name", step = entry.id, name = name, card = card,
       text = ("Step %s destroys %s. Type %s to go on:"):format(entry.number, entry.destroys, name) })
     if typed == name then
       answered(run, entry.id, typed, "typed")
@@ -68,7 +79,7 @@ local function confirm_protected(run, plan)
     return
   end
   if not run.ctx.interactive then refuse("protected", environment.name, ("changes in the protected environment %s"):format(environment.name)) end
-  local typed = put(run, { level = "yes", text = ("%s is protected. Go on? [y/N]"):format(environment.name) })
+  local typed = M.put(run, { level = "yes", text = ("%s is protected. Go on? [y/N]"):format(environment.name) })
   if typed ~= "y" and typed ~= "yes" then raise("refused", "the operator said no") end
   answered(run, "protected", "yes", "typed")
 end
@@ -89,7 +100,7 @@ function M.manual(run, step, what)
     raise("unknown", ("step %s is done by a human: %s"):format(step.number, what), "Do it, then resume from a terminal.")
   end
   while true do
-    local typed = put(run, { level = "manual", step = step.id, answers = { "done", "skip", "abort" },
+    local typed = M.put(run, { level = "manual", step = step.id, answers = { "done", "skip", "abort" },
       text = ("%s\nType done, skip or abort:"):format(what) })
     if typed == "done" or typed == "skip" then
       answered(run, step.id, typed, "typed")
@@ -107,7 +118,7 @@ local CHOICES = { "retry", "skip", "undo", "hold", "abort" }
 function M.failed(run, step, err)
   if not run.ctx.interactive then return run.model.on_failure end
   while true do
-    local typed = put(run, { level = "failed", step = step.id, answers = CHOICES, error = { code = err.code, message = err.message, hint = err.hint },
+    local typed = M.put(run, { level = "failed", step = step.id, answers = CHOICES, error = { code = err.code, message = err.message, hint = err.hint },
       text = ("Step %s failed: %s\nretry, skip REASON, undo, hold or abort?"):format(step.number, err.message) })
     if typed == nil then return "hold" end
     local word, reason = typed:match("^(%a+)%s*(.*)$")

@@ -11,6 +11,7 @@
 
 local M = {}
 
+local ask = require("engine.ask")
 local clause = require("engine.clause")
 local guard = require("native.guard")
 local journal = require("native.journal")
@@ -189,9 +190,7 @@ local function ask_human(run, step, why)
   local text = ("Step %s, \"%s\", began and nobody can say whether it was done: %s"):format(step.number, step.title, why)
   if not run.ctx.interactive then raise("unknown", text, ("Find out, then: neap resume %s from a terminal."):format(run.run_id), { failed_step = step }) end
   while true do
-    run.record:event("ask", step.id, { level = "manual", question = text, answers = { "done", "again", "abort" } })
-    run.record:sync()
-    local typed = run.ctx.ask { level = "manual", step = step.id, answers = { "done", "again", "abort" }, text = text .. "\nType done, again or abort:" }
+    local typed = ask.put(run, { level = "manual", step = step.id, answers = { "done", "again", "abort" }, text = text .. "\nType done, again or abort:" })
     if typed == "done" or typed == "again" then
       run.record:event("answer", step.id, { value = typed, by = "typed" })
       return typed == "done"
@@ -320,6 +319,7 @@ local function with_run(ctx, run_id, fold, body)
   local run = run_engine.new(opened, ctx)
   return run_engine.guarded(run, function ()
     take_over(run, fold)
+    run:listen()
     return body(run)
   end)
 end
@@ -345,7 +345,7 @@ function M.run(ctx)
   return with_run(ctx, run_id, fold, function (run)
     local steps = steps_by_id(run.model)
     restore(run, fold, steps)
-    local ok, err = pcall(settle_doubt, run, fold, steps)
+    local ok, err = run:working(settle_doubt, run, fold, steps)
     if ok then return run_engine.drive(run) end
     err = raise.of(err)
     err.decision = "hold"
@@ -370,10 +370,8 @@ function M.undo(ctx)
       run.record:event("notice", "", { severity = "info", text = "nothing of this run can be undone, or all of it was", from = "neap" })
     end
     guard.mode("run")
-    run:listen()
     local paid, why = run.stack:unwind(run, true)
     local exit, broken = run:finish(paid and "undone" or "held", paid and 0 or 1, why)
-    system.signal(nil)
     if broken then error(broken, 0) end
     return exit
   end)

@@ -61,8 +61,10 @@ end
 
 -- ---- targets: locks and holds ----
 
+-- Those that can keep a target for a run; a command has none, its guardian only knows orphans.
 local function guardians(t)
-  return t.object.guardians
+  local g = t.object.guardians
+  return g and g.lock and g or nil
 end
 
 --- Take every target for this run. Raises {busy} naming the holder. (In mode "plan" a lock is only looked at.)
@@ -124,16 +126,33 @@ end
 
 -- ---- stopping ----
 
+--- Call `fn` in a task of its own, so that the second Ctrl-C has something to cancel: true and its results, or false
+--- and the error.
+function Run:working(fn, ...)
+  local before = self.worker
+  self.worker = task.spawn(function (...) return pcall(fn, ...) end, ...)
+  local results = table.pack(self.worker:join())
+  self.worker = before
+  if not results[1] then return false, results[2] end
+  return table.unpack(results, 2, results.n)
+end
+
+-- What a signal means now. A question is no step: nobody has to answer it before the run stops.
+local function meaning_of(run, name, count)
+  if name == "hangup" then return run.paying and "the terminal is gone: finishing what is owed" or "the terminal is gone: finishing this step, then holding" end
+  if run.question then return "stopping" end
+  if count > 1 then return ("cancelling %s; again exits at once"):format(run.paying and "what is owed" or "the step") end
+  return ("finishing %s, then stopping; again cancels it"):format(run.paying and "what is owed" or "this step")
+end
+
 -- First Ctrl-C: finish this step and stop. Second: cancel it. A lost terminal: finish this step and hold.
 function Run:listen()
   system.signal(function (name, count)
-    local meaning = name == "hangup" and "the terminal is gone: finishing this step, then holding"
-      or count == 1 and "finishing this step, then stopping; again cancels it" or "cancelling the step"
     self.signal = self.signal or name
-    self.record:event("signal", "", { name = name, count = count, meaning = meaning })
-    if name == "hangup" then self.hold_next = true
-    elseif count == 1 then self.stop_next = true
-    elseif self.worker then self.worker:cancel("cancelled by the operator") end
+    if name == "hangup" then self.hold_next = true else self.stop_next = true end
+    self.record:event("signal", "", { name = name, count = count, meaning = meaning_of(self, name, count) })
+    if self.question then self.question:cancel("stopped by the operator")
+    elseif name ~= "hangup" and count > 1 and self.worker then self.worker:cancel("cancelled by the operator") end
   end)
 end
 
@@ -193,13 +212,9 @@ function Run:steps(model)
   end
 end
 
--- The steps run in a task of their own, so that the second Ctrl-C has something to cancel.
 function Run:execute()
   guard.mode("run")
-  self.worker = task.spawn(function () return pcall(self.steps, self, self.model) end)
-  local _, ok, err = self.worker:join()
-  self.worker = nil
-  return ok, err
+  return self:working(self.steps, self, self.model)
 end
 
 -- ---- the end ----
@@ -344,11 +359,9 @@ end
 
 --- Everything after the beginning, for run and resume alike.
 function M.drive(run)
-  run:listen()
-  local ok, err = pcall(M.prepare, run)
+  local ok, err = run:working(M.prepare, run)
   if ok then ok, err = run:execute() end
   local exit, why = run:conclude(ok, err)
-  system.signal(nil)
   if why then error(why, 0) end
   return exit
 end
@@ -356,6 +369,7 @@ end
 --- Call `body`; whatever the run opened is closed however it ends.
 function M.guarded(run, body)
   local ok, result = pcall(body)
+  system.signal(nil)
   if run.watcher then run.watcher:close() end
   if run.journal then run.journal:close() end
   session.close(run)
@@ -372,6 +386,7 @@ function M.run(ctx)
   return M.guarded(run, function ()
     run:lock_targets()
     M.begin(run)
+    run:listen()
     return M.drive(run)
   end)
 end

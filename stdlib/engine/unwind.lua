@@ -43,7 +43,10 @@ end
 local function pay(run, entry, name)
   run.record:event("owed", entry.step.id, { clause = name, item = run:key_of(entry.item), number = entry.step.number })
   run.record:sync()
-  local ok, err = clause.call(run, entry.step, name, { item = entry.item, within = entry.step.within or GRACE })
+  run.paying = true
+  local called, ok, err = run:working(clause.call, run, entry.step, name, { item = entry.item, within = entry.step.within or GRACE })
+  run.paying = false
+  if not called then ok, err = false, clause.error_of(ok, entry.step) end
   run.record:event("settled", entry.step.id, { clause = name, item = run:key_of(entry.item), status = ok and "ok" or "failed",
     error = not ok and { code = err.code, message = err.message, hint = err.hint } or nil })
   run.record:sync()

@@ -82,6 +82,16 @@ describe("a command", function()
     fails("remote", function() commands.bind("tool", { argv = { "no-such-program-9" } }):run() end)
   end)
 
+  it("ends what a dead run left working, with all it started, and does not guess what it did", function()
+    local child = T.start { argv = { "sh", "-c", "echo up; sleep 60 & wait" } }
+    child:read(5000)
+    local pid = child:pid()
+    local write = { pid = pid, started = require("native.system").started(pid) }
+    T.run(function() assert.is_nil(commands.bind("tool", { argv = { "sh" } }).guardians.probe(nil, write, 10)) end)
+    assert.is_nil(child:wait(1000))
+    child:close()
+  end)
+
   it("has a card that asks nobody", function()
     local card = bind({ cwd = "/" }):card()
     assert.equal("process:tool", card.id)
