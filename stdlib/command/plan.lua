@@ -22,7 +22,7 @@ local function published(data)
       manual = step.manual, withheld = step.withheld, failed = step.failed, lines = lines }
   end
   return { schema = json.schema, kind = "plan", runbook = data.runbook, title = data.title, environment = data.environment,
-    params = data.params, targets = targets, steps = steps, tally = data.tally, unseen = data.unseen, exit = data.exit }
+    params = data.params, targets = targets, steps = steps, tally = data.tally, unseen = data.unseen, blocked = data.blocked, exit = data.exit }
 end
 
 ---@param operands string[]

@@ -268,12 +268,30 @@ function M.survey(opened, recorded)
     exit = tally.failed > 0 and 1 or changes > 0 and 2 or 0 }
 end
 
+-- Who would stand in the way of a run now. In mode "plan" a lock is only looked at.
+local function blockers(opened)
+  local list = {}
+  for _, t in ipairs(opened.targets) do
+    local g = t.object.guardians
+    local free, err = true, nil
+    if g then free, err = g.lock(t.object) end
+    if not free then list[#list + 1] = ("\"%s\" is in use: %s"):format(t.role, err.message) end
+    local held = g and g.held(t.object)
+    if held then list[#list + 1] = ("\"%s\" is kept by a run that still owes something: %s"):format(t.role, held) end
+  end
+  return list
+end
+
 --- `neap plan`: survey and give the plan; nothing is journaled, nothing is locked.
 ---@param ctx table the command's context
 ---@return table plan
 function M.run(ctx)
   local opened = session.open(ctx)
-  local ok, surveyed = pcall(M.survey, opened)
+  local ok, surveyed = pcall(function ()
+    local data = M.survey(opened)
+    data.blocked = blockers(opened)
+    return data
+  end)
   session.close(opened)
   if not ok then error(surveyed, 0) end
   return surveyed

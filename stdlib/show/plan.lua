@@ -161,6 +161,9 @@ local function foot(data, style)
   add(out, style:wrap(tally_sentence(data), style.width))
   local stop = failed and style:wrap("A check failed: a run would stop before its first write.", style.width) or {}
   for _, part in ipairs(stop) do out[#out + 1] = style:paint("red", part) end
+  for _, why in ipairs(data.blocked or {}) do
+    for _, part in ipairs(style:wrap("A run would be refused now: " .. style:clean(why), style.width)) do out[#out + 1] = style:paint("yellow", part) end
+  end
   if data.unseen and #data.unseen > 0 then
     out[#out + 1] = ""
     for n, what in ipairs(data.unseen) do

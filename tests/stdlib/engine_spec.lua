@@ -38,6 +38,14 @@ describe("the preview", function ()
     assert.equal(1, #p.unseen)
   end)
 
+  it("says who would stand in the way of a run", function ()
+    local w = world.new()
+    w.locked, w.held = "77", "run 77 of book"
+    local p = w.try(plan.run, w.context { runbook = w.runbook(SET .. [[step "Set a" (set "a")]]) })
+    assert.same({ "\"w\" is in use: run 77 has it", "\"w\" is kept by a run that still owes something: run 77 of book" }, p.blocked)
+    assert.equal(2, p.exit)
+  end)
+
   it("fails when a check fails, and exits 1", function ()
     local w = world.new()
     local path = w.runbook([[step "Check" { needs = function () check(w:get "a" == 1, "a is set") end }]])
