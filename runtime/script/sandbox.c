@@ -95,9 +95,16 @@ void neap_sandbox_limit(neap_host *host, int64_t run_ms) {
     if (host->running) neap_sandbox_enter(host);
 }
 
+void neap_sandbox_rearm(neap_host *host) {
+    if (!host->run_limit_ms || !host->running) return;
+    int64_t now = neap_clock_mono_ms(), end = host->entered_ms + host->run_limit_ms, nearest = neap_task_nearest(host->running);
+    if (nearest && nearest < end) end = nearest;
+    set_watchdog((end > now ? end - now : 0) + NEAP_SANDBOX_STUCK_MS);
+}
+
 void neap_sandbox_enter(neap_host *host) {
     host->entered_ms = neap_clock_mono_ms();
-    if (host->run_limit_ms) set_watchdog(host->run_limit_ms + NEAP_SANDBOX_STUCK_MS);
+    neap_sandbox_rearm(host);
 }
 
 void neap_sandbox_leave(neap_host *host) {

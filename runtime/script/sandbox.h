@@ -22,8 +22,10 @@ void neap_sandbox_watch(lua_State *thread);
  * swallow it. The watchdog ends the process (70) when even that did not help for `NEAP_SANDBOX_STUCK_MS` more. */
 void neap_sandbox_limit(struct neap_host *host, int64_t run_ms);
 
-/* The host calls these around each resume. */
+/* The host calls these around each resume; `rearm` when a deadline of the running task changes. The
+ * watchdog fires NEAP_SANDBOX_STUCK_MS after the limit or after the nearest deadline, whichever comes first. */
 void neap_sandbox_enter(struct neap_host *host);
+void neap_sandbox_rearm(struct neap_host *host);
 void neap_sandbox_leave(struct neap_host *host);
 
 enum { NEAP_SANDBOX_INSTRUCTIONS = 10000, NEAP_SANDBOX_STUCK_MS = 5000 };

@@ -153,12 +153,14 @@ int64_t neap_task_nearest(const neap_task *task) {
 
 int neap_task_deadline(lua_State *L, neap_task *task, int64_t within_ms) {
     if (task->depth >= NEAP_TASK_DEADLINES - 1) neap_raisef(L, NEAP_E_USAGE, "deadlines are nested more than %d deep", NEAP_TASK_DEADLINES - 1);
-    task->deadlines[task->depth] = neap_clock_mono_ms() + within_ms;
-    return task->depth++;
+    task->deadlines[task->depth++] = neap_clock_mono_ms() + within_ms;
+    if (task->host->running == task) neap_sandbox_rearm(task->host);
+    return task->depth - 1;
 }
 
 void neap_task_restore(neap_task *task, int mark) {
     if (mark >= 0 && mark < task->depth) task->depth = mark;
+    if (task->host->running == task) neap_sandbox_rearm(task->host);
 }
 
 int64_t neap_task_left(const neap_task *task) {

@@ -31,7 +31,25 @@ end
 ---@param value any
 ---@return boolean
 function M.is(value)
-  return type(value) == "table" and type(rawget(value, "code")) == "string" and rawget(value, "message") ~= nil
+  return type(value) == "table" and type(rawget(value, "code")) == "string" and type(rawget(value, "message")) == "string"
+end
+
+-- Lua's own words when its allocator says no; there is no memory left to say it better.
+local NO_MEMORY = "not enough memory"
+
+---Is this what Lua raises when the memory limit is reached?
+---@param value any
+---@return boolean
+function M.is_memory(value)
+  return value == NO_MEMORY or M.is(value) and value.code == "memory"
+end
+
+-- `error()`, and error values whose __tostring is itself wrong, must not break whoever reports them.
+local function text_of(value)
+  if value == nil then return "an error without a message" end
+  local ok, text = pcall(tostring, value)
+  if ok then return text end
+  return ("an error (a %s) that cannot be shown"):format(type(value))
 end
 
 ---Any thrown value as an error table. A plain string comes from Lua itself or from `error "…"`; its
@@ -41,7 +59,8 @@ end
 ---@return table
 function M.of(value, code)
   if M.is(value) then return value end
-  local text = tostring(value)
+  if M.is_memory(value) then return M.new("memory", "the memory limit was reached", "Ask the target for less at a time.") end
+  local text = text_of(value)
   local where, message = text:match("^(%S[^\n]-:%d+): (.*)$")
   return M.new(code or "bug", message or text, nil, { where = where })
 end

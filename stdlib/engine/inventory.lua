@@ -92,7 +92,7 @@ function M.read(source, name, clients)
   for kind, client in pairs(clients) do words[kind] = target_word(kind, client) end
   local chunk, err = sandbox.compile(source, name, sandbox.environment(words, "inventory"))
   if not chunk then error(raise.new("config", err.message, err.hint, { where = err.where }), 0) end
-  local ok, failure = pcall(chunk)
+  local ok, failure = sandbox.bounded(chunk)
   if not ok then
     failure = raise.of(failure, "config")
     failure.code = "config"

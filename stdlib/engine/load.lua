@@ -12,11 +12,10 @@ local modules = require("engine.modules")
 local raise = require("core.raise")
 local sandbox = require("engine.sandbox")
 local system = require("native.system")
-local task = require("native.task")
 local text = require("core.text")
 local text_native = require("native.text")
 
-local DECLARE_MS, TEXT_BYTES = 500, 1024 * 1024
+local TEXT_BYTES = 1024 * 1024
 
 --- The folders runbooks are looked for in, nearest first.
 ---@param share string where the installed ones are
@@ -79,16 +78,13 @@ local function read(path)
 end
 
 local function declare_phase(chunk)
-  local phase, mark = task.phase("declare"), task.deadline(DECLARE_MS)
-  local ok, err = pcall(chunk)
-  task.restore(mark)
-  task.phase(phase)
-  if not ok then
-    err = raise.of(err, "invalid")
-    if err.code == "timeout" then err = raise.new("invalid", "declaring took longer than half a second", "Put the work into a clause.") end
-    if err.code == "check" or err.code == "bug" or err.code == "usage" then err.code = "invalid" end
-    error(err, 0)
-  end
+  local ok, err = sandbox.bounded(chunk)
+  if ok then return end
+  err = raise.of(err, "invalid")
+  if err.code == "timeout" then err = raise.new("invalid", "declaring took longer than half a second", "Put the work into a clause.") end
+  if err.code == "memory" then err = raise.new("invalid", "declaring took more than 32 MiB", "Put the work into a clause.") end
+  if err.code == "check" or err.code == "bug" or err.code == "usage" then err.code = "invalid" end
+  error(err, 0)
 end
 
 --- Load a runbook.

@@ -98,6 +98,8 @@ M.KINDS = {
   },
 }
 
+local NUMBERS = { integer = true, number = true, bytes = true }
+
 local function sorted(t)
   local names = {}
   for name in pairs(t) do names[#names + 1] = name end
@@ -110,6 +112,23 @@ local function suggest(name, names)
   return near and ("Did you mean %s?"):format(near) or ("It can be one of: %s."):format(table.concat(names, ", "))
 end
 
+-- A default is a value (5, true, a list of texts) or the text that could have been given; either way it is what the kind allows.
+local function fits(spec, value)
+  local kind = M.KINDS[spec.kind]
+  if type(value) == "string" then return kind.read(spec, value) end
+  if type(value) == "userdata" then return value end
+  if type(value) == "boolean" and spec.kind == "boolean" then return value end
+  if type(value) == "number" and NUMBERS[spec.kind] then
+    if spec.kind ~= "number" and math.type(value) ~= "integer" then return nil, "must be a whole number" end
+    return number_in_range(spec, value)
+  end
+  if type(value) ~= "table" or spec.kind ~= "list" then return nil, ("must be %s, not a %s"):format(kind.help, type(value)) end
+  for key, item in pairs(value) do
+    if math.type(key) ~= "integer" or type(item) ~= "string" or item:find(",", 1, true) then return nil, "must be a list of texts without commas" end
+  end
+  return value
+end
+
 local function check_spec(name, spec, where)
   local function no(message, hint) raise("invalid", ("param \"%s\" %s"):format(name, message), hint, { where = where }) end
   if not tostring(name):match("^[%a_][%w_]*$") then no("is not a name", "Use letters, digits and underscores.") end
@@ -120,6 +139,20 @@ local function check_spec(name, spec, where)
   spec.kind = spec.kind or (spec.choices and "choice") or "text"
   if not M.KINDS[spec.kind] then no(("has an unknown kind \"%s\""):format(tostring(spec.kind)), suggest(spec.kind, sorted(M.KINDS))) end
   if spec.kind == "choice" and type(spec.choices) ~= "table" then no("has no choices") end
+  if type(spec.default) ~= "function" and spec.default ~= nil then
+    local read, why = fits(spec, spec.default)
+    if read == nil then no("has a default that does not fit: it " .. why) end
+  end
+end
+
+--- The value of a default; raises when it is not what the parameter's kind allows.
+local function checked(name, spec, value)
+  local read, why = fits(spec, value)
+  if read == nil then raise("invalid", ("the default of --%s: it %s"):format(name, why), spec[1]) end
+  if spec.pattern and type(read) == "string" and not read:match(spec.pattern) then
+    raise("invalid", ("the default of --%s does not match %s"):format(name, spec.pattern), spec[1])
+  end
+  return read
 end
 
 --- An empty set of parameters; `values` is filled before the first clause runs.
@@ -186,13 +219,27 @@ function M.complete(set, values, call)
     if values[name] == nil and spec.default ~= nil then
       local default = spec.default
       if type(default) == "function" then default = call(name, default) end
-      values[name] = default
+      if default ~= nil then values[name] = checked(name, spec, default) end
     end
     if values[name] == nil and not spec.optional then missing[#missing + 1] = "--" .. name end
   end
   if #missing > 0 then
     raise("usage", ("missing: %s"):format(table.concat(missing, ", ")), "neap run NAME --help lists the runbook's parameters.")
   end
+  return values
+end
+
+--- Put recorded values back (resume): they were checked when the run began. A list was recorded as people write it.
+---@param set table
+---@param recorded table<string, any>
+---@return table values
+function M.restore(set, recorded)
+  local values = {}
+  for name, value in pairs(recorded) do
+    local spec = set.specs[name]
+    values[name] = spec and spec.kind == "list" and type(value) == "string" and M.KINDS.list.read(spec, value) or value
+  end
+  set.values = values
   return values
 end
 

@@ -105,7 +105,7 @@ end
 
 function Survey:act(step, item)
   guard.predictions()
-  local ok, result = clause.call(self, step, "act", { item = item })
+  local ok, result = clause.call(self, step, "act", { item = item, within = step.within })
   guard.reads()
   for _, p in ipairs(guard.predictions()) do
     self:line { label = "predicted", text = p.text, target = p.target, effect = p.effect, primitive = p.primitive, plan = p.plan, subject = p.subject }

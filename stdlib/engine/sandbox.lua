@@ -10,7 +10,11 @@
 local M = {}
 
 local raise = require("core.raise")
+local task = require("native.task")
 local text = require("core.text")
+
+local DECLARE_MS, DECLARE_BYTES = 500, 32 * 1024 * 1024
+local RUN_MS, RUN_BYTES = 10000, 256 * 1024 * 1024
 
 local FUNCTIONS = {
   "assert", "error", "ipairs", "next", "pairs", "select", "tonumber", "tostring", "type", "rawequal", "rawlen",
@@ -31,7 +35,8 @@ local NOT_CAUGHT = { cancelled = true, refused = true, journal = true, withheld 
 ---@param err any
 ---@return boolean
 function M.is_fatal(err)
-  return type(err) == "table" and (NOT_CAUGHT[err.code] == true or err.fatal == true)
+  if raise.is_memory(err) then return true end
+  return type(err) == "table" and (NOT_CAUGHT[rawget(err, "code")] == true or rawget(err, "fatal") == true)
 end
 
 local function give_back(ok, ...)
@@ -109,7 +114,7 @@ function M.freeze_strings()
   meta.__metatable = false
 end
 
---- Make the environment: unknown names raise with the nearest right one, globals cannot be made.
+--- Make the environment, and strings as safe as it: unknown names raise with the nearest right one, globals cannot be made.
 ---@param words table<string, any> the declaring words of this kind of file
 ---@param what string "runbook" or "inventory", for messages
 ---@return table environment
@@ -120,6 +125,7 @@ function M.environment(words, what)
   for name in pairs(known) do names[#names + 1] = name end
   table.sort(names)
   known._G = nil
+  M.freeze_strings()
   return setmetatable({}, {
     __index = function (_, name)
       local word = known[name]
@@ -145,6 +151,27 @@ function M.compile(source, name, environment)
   if chunk then return chunk end
   local where, what = message:match("^(.-:%d+): (.*)$")
   return nil, raise.new("invalid", what or message, nil, { where = where })
+end
+
+--- What a run may use from now on: memory, and time without waiting for anything.
+function M.limit()
+  task.limit { memory = RUN_BYTES, run_ms = RUN_MS }
+end
+
+--- Call a chunk that only declares: every primitive refuses, and time and memory are bounded, because a list must not cost what
+--- a run may.
+---@param chunk function
+---@return boolean ok
+---@return any err
+function M.bounded(chunk)
+  local phase, mark = task.phase("declare"), task.deadline(DECLARE_MS)
+  local before = task.limit {}
+  task.limit { memory = before.used + DECLARE_BYTES, run_ms = RUN_MS }
+  local ok, err = pcall(chunk)
+  task.limit { memory = before.memory, run_ms = before.run_ms }
+  task.restore(mark)
+  task.phase(phase)
+  return ok, err
 end
 
 return M

@@ -15,8 +15,6 @@ local system = require("native.system")
 local target = require("engine.target")
 local task = require("native.task")
 
-local MEMORY, RUN_MS = 256 * 1024 * 1024, 10000
-
 --- Where the inventory is: given, or the first that exists.
 function M.inventory_path(given)
   if given then return given end
@@ -122,7 +120,7 @@ local function prepare(session, options)
   apply_policy(session.environment.settings)
   inventory.resolve_secrets(session.environment, roles_of(session.model), ctx.secrets)
   bind_all(session, session.model)
-  session.params = options.values and M.restore_params(session.model, options.values) or M.read_params(session, session.model, ctx.arguments or {})
+  session.params = options.values and params.restore(session.model.params, options.values) or M.read_params(session, session.model, ctx.arguments or {})
   session.targets = M.identify(session)
 end
 
@@ -131,8 +129,7 @@ end
 ---@param options table {run_id=, source=, path=, values=}
 function M.open(ctx, options)
   options = options or {}
-  sandbox.freeze_strings()
-  task.limit { memory = MEMORY, run_ms = RUN_MS }
+  sandbox.limit()
   local session = { ctx = ctx, run_id = options.run_id or "plan", results = {} }
   local folders = load.folders(ctx.share)
   session.model = load.load(options.path or load.find(ctx.runbook, folders), {
@@ -152,12 +149,6 @@ function M.open(ctx, options)
     error(err, 0)
   end
   return session
-end
-
---- Put recorded values back (resume): they were checked when the run began.
-function M.restore_params(model, values)
-  model.params.values = values
-  return values
 end
 
 --- The result of a step, for `handle:result()` in a later clause.

@@ -8,10 +8,9 @@ local suite = require("tests.support.suite")
 local BOUND = [=[
 local eyes, dir = ...
 local load_module, inventory, target = require("engine.load"), require("engine.inventory"), require("engine.target")
-local sandbox, file = require("engine.sandbox"), require("native.file")
+local file = require("native.file")
 local clients = require("command.clients").all()
 local walk = load(file.read(dir .. "/walk.lua"), "=walk", "t", _G)(eyes)
-sandbox.freeze_strings()
 local model = load_module.load(dir .. "/book.lua", { run_id = "walk", folders = { dir } })
 local environment = inventory.choose(inventory.read(file.read(dir .. "/inventory.lua"), "inventory", clients), "here")
 inventory.resolve_secrets(environment, { "db", "shelf", "tool" }, require("native.secret"))
