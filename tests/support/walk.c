@@ -12,6 +12,7 @@
 #include "script/state.h"
 #include "script/task.h"
 #include "testlib.h"
+#include "toy.h"
 
 /* upvalue(function, i) -> name, value; nothing after the last. */
 static int upvalue(lua_State *L) {
@@ -74,7 +75,7 @@ static int stray(lua_State *L) {
 }
 
 static const luaL_Reg eyes[] = {{"upvalue", upvalue}, {"meta", meta}, {"uservalue", uservalue}, {"row", row}, {"modules", modules},
-                                {"bare", bare}, {"stray", stray}, {NULL, NULL}};
+                                {"bare", bare}, {"stray", stray}, {"touch", neap_test_touch}, {NULL, NULL}};
 
 /* [-0, +1, m] the text of what the piece returned or raised, into the state that asked. */
 static bool take(lua_State *from, lua_State *to, neap_task *task) {
