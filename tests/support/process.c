@@ -6,7 +6,7 @@
  *
  * A child leads a session of its own and is told by the kernel when the test interpreter dies (SIGINT, which is
  * also the word for a fast stop to PostgreSQL), so that not even kill -9 of a suite leaves a server. With `log`
- * its output goes to that file; with `tty` its three descriptors are one pseudo-terminal.
+ * its output goes to that file; with `outlives` it is not told; with `tty` its three descriptors are one pseudo-terminal.
  * Rejected: io.popen (no pid, no time-out, a shell) and neap's own child.c (it is what we test).
  */
 #include <errno.h>
@@ -39,7 +39,7 @@ typedef struct child {
 typedef struct plan {
     char **argv, **env;           /* env NULL: inherited */
     const char *cwd, *user, *log;
-    bool tty;
+    bool tty, outlives;           /* outlives: not told when we die */
 } plan;
 
 /* ---- starting ---- */
@@ -79,7 +79,7 @@ static void run_child(const plan *p) {
         if (fd < 0 || dup2(fd, 1) < 0 || dup2(fd, 2) < 0) _exit(126);
     }
     if (p->user) become(p->user);
-    prctl(PR_SET_PDEATHSIG, SIGINT);
+    if (!p->outlives) prctl(PR_SET_PDEATHSIG, SIGINT);
     if (p->cwd && chdir(p->cwd) != 0) _exit(126);
     closefrom(3);
     if (p->env) execvpe(p->argv[0], p->argv, p->env);
@@ -123,6 +123,8 @@ static int start(lua_State *L) {
     p.cwd = opt_field(L, "cwd"), p.user = opt_field(L, "user"), p.log = opt_field(L, "log");
     lua_getfield(L, 1, "tty");
     p.tty = lua_toboolean(L, -1);
+    lua_getfield(L, 1, "outlives");
+    p.outlives = lua_toboolean(L, -1);
     child *c = lua_newuserdatauv(L, sizeof *c, 0);
     *c = (child){.in = -1, .out = -1, .err = -1};
     luaL_setmetatable(L, CHILD_META);

@@ -27,7 +27,7 @@ function M.directory()
   if directory then return directory end
   directory = T.directory((os.getenv("NEAP_TEST_TMP") or "/tmp") .. "/neap.")
   T.mode(directory, tonumber("711", 8))
-  janitor = T.start { argv = { "sh", "-c", JANITOR, "neap-test-janitor", directory } }
+  janitor = T.start { argv = { "sh", "-c", JANITOR, "neap-test-janitor", directory }, outlives = true }
   M.kept[janitor:pid()] = true
   os.execute("mkdir -m 1777 " .. directory .. "/tmp")
   T.setenv("TMPDIR", directory .. "/tmp")
