@@ -71,6 +71,16 @@ local function confirm_name(run, entry)
   refuse("destroys", name, entry.destroys)
 end
 
+-- What cannot prove who it is must not lose anything by us. Only targets that know of such a proof say false.
+local function check_trust(run, entry)
+  for _, t in ipairs(run.targets) do
+    if t.trusted == false then
+      raise("refused", ("step %s destroys %s, and nothing proves that \"%s\" is the server it should be"):format(entry.number, entry.destroys, t.role),
+        "Connect with sslmode=verify-full, or say tls = \"off\" in the inventory if the network itself is trusted.")
+    end
+  end
+end
+
 local function confirm_protected(run, plan)
   local environment = run.environment
   if not environment.settings.protected or plan.exit ~= 2 or run.answers.protected == "yes" then return end
@@ -90,7 +100,10 @@ end
 function M.confirm(run, plan)
   confirm_protected(run, plan)
   for _, entry in ipairs(plan.steps) do
-    if entry.step.clauses.destroys and entry.label ~= "already" then confirm_name(run, entry) end
+    if entry.step.clauses.destroys and entry.label ~= "already" then
+      check_trust(run, entry)
+      confirm_name(run, entry)
+    end
   end
 end
 

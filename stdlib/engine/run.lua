@@ -39,6 +39,11 @@ function Run:noted(n)
   self.record:event("note", n.step.id, { text = n.text, item = step_engine.key_of(n.item) })
 end
 
+-- What a target says on the side (a NOTICE of PostgreSQL).
+function Run:noticed(n)
+  self.record:event("notice", n.step.id, { severity = n.severity, text = n.text, from = n.from })
+end
+
 function Run:reported(r)
   self.record:event("table", r.step.id, r.grid)
 end

@@ -62,6 +62,10 @@ local function bind_all(session, model)
       local c = context.current()
       return c and c.step.clauses.max_rows or session.environment.settings.max_rows
     end,
+    notice = function (severity, message, role)
+      local c = context.current()
+      if c and c.run.noticed then c.run:noticed { step = c.step, severity = severity, text = message, from = role } end
+    end,
   })
   for _, step in ipairs(model.order) do
     if step.child then bind_all(session, step.child) end
@@ -93,7 +97,7 @@ function M.identify(session)
       raise("refused", ("\"%s\" is %s, the inventory pins %s"):format(bound.role, card.id, pin),
         "Somebody moved the target, or the tunnel leads elsewhere; look before you change the pin.")
     end
-    targets[#targets + 1] = { role = bound.role, kind = bound.kind, id = card.id, lines = card.lines, object = bound.object }
+    targets[#targets + 1] = { role = bound.role, kind = bound.kind, id = card.id, lines = card.lines, trusted = card.trusted, object = bound.object }
   end
   return targets
 end

@@ -418,6 +418,22 @@ describe("native.pg", function()
       assert.equal(0, count())
     end)
 
+    it("is resolved correctly a hundred times out of a hundred, and never applied twice", function()
+      server.sql("CREATE TABLE once (n int PRIMARY KEY)", database)
+      server.sql("GRANT ALL ON once TO app", database)
+      local right = 0
+      for n = 1, 100 do
+        local lose = n % 2 == 0 and "answer" or "request"
+        local done, err = through(lose, function(connection) return connection:exec("INSERT INTO once VALUES ($1)", n) end)
+        local there = server.sql(("SELECT count(*) FROM once WHERE n = %d"):format(n), database) == "1"
+        if lose == "answer" and done and there then right = right + 1 end
+        if lose == "request" and err and err.code == "closed" and not there then right = right + 1 end
+      end
+      assert.equal(100, right)
+      assert.equal("50", server.sql("SELECT count(*) FROM once", database))
+      server.sql("DROP TABLE once", database)
+    end)
+
     it("of a server that crashes is asked for when it is back", function()
       local fragile = servers.postgres { name = "pg-spec-crash" }
       fragile.sql("CREATE TABLE item (id int); GRANT ALL ON item TO app")
