@@ -362,6 +362,12 @@ static int verify(lua_State *L) {
     return 1;
 }
 
+/* is_written(state, run) -> is a process writing this run now? Effect: read. */
+static int is_written(lua_State *L) {
+    lua_pushboolean(L, neap_journal_is_written(luaL_checkstring(L, 1), luaL_checkstring(L, 2)));
+    return 1;
+}
+
 /* on_durable(fn | nil): fn(records) is called on the loop after each commit, for views. It may not wait. */
 static int listen(lua_State *L) {
     if (!lua_isnoneornil(L, 1)) luaL_checktype(L, 1, LUA_TFUNCTION);
@@ -479,7 +485,7 @@ static int index_rebuild(lua_State *L) {
 /* ---- contents ---- */
 
 static const luaL_Reg module[] = {
-    {"create", create}, {"resume", resume}, {"read", read_records}, {"verify", verify}, {"on_durable", listen}, {NULL, NULL}};
+    {"create", create}, {"resume", resume}, {"read", read_records}, {"verify", verify}, {"is_written", is_written}, {"on_durable", listen}, {NULL, NULL}};
 static const luaL_Reg index_functions[] = {
     {"put", index_put}, {"list", index_list}, {"find", index_find}, {"remove", index_remove}, {"rebuild", index_rebuild}, {NULL, NULL}};
 static const luaL_Reg methods[] = {{"append", append}, {"flush", flush}, {"seal", seal}, {"close", close_journal}, {NULL, NULL}};

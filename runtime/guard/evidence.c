@@ -14,10 +14,12 @@
  * What it cannot cover: somebody who may write the directory and rewrites records, chain, anchor and index together. */
 #include "guard/evidence.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
-#include <fcntl.h>
 #include "base/buf.h"
 
 static uint32_t number(const unsigned char *p) {
@@ -245,4 +247,14 @@ bool neap_journal_verify(const char *state, const char *run, char head[65], int6
     neap_evidence_close(&e);
     neap_hash_hex(hash, head);
     return ok;
+}
+
+bool neap_journal_is_written(const char *state, const char *run) {
+    neap_statedir home = NEAP_STATEDIR_INIT, dir = NEAP_STATEDIR_INIT;
+    bool written = false;
+    if (neap_statedir_open(&home, state, false, NULL) && neap_statedir_run(&dir, &home, run, false, NULL))
+        written = flock(dir.fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;   /* closing gives a lock of ours back */
+    neap_statedir_close(&dir);
+    neap_statedir_close(&home);
+    return written;
 }

@@ -64,6 +64,9 @@ void neap_journal_free(neap_journal *j);                   /* closes without sea
 /* Read a run's records in order, without writing or checkpointing anything (also while it is being written). */
 bool neap_journal_read(const char *state, const char *run, int64_t after_seq, neap_record_fn each, void *arg, neap_err *err);
 
+/* Is a process writing this run now? A run that nobody writes and that has no end died. */
+bool neap_journal_is_written(const char *state, const char *run);
+
 /* Prove the chain and its end; for a sealed run also the file's hash against anchor and index. `head` gets the hex hash of
  * the last record. False and err (INVALID) naming the first bad record. */
 bool neap_journal_verify(const char *state, const char *run, char head[65], int64_t *records, neap_err *err);

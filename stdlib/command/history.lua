@@ -34,6 +34,13 @@ function M.filter(rows, options, runbook, now)
   return kept
 end
 
+-- "running" is what the run said of itself; nobody speaks for one that was killed.
+local function tell_the_dead(rows, state)
+  for _, row in ipairs(rows) do
+    if row.status == "running" and not journal.is_written(state, row.run) then row.status = "died" end
+  end
+end
+
 ---@param operands string[]
 ---@param parsed Parsed
 ---@param context table
@@ -41,6 +48,7 @@ end
 function M.run(operands, parsed, context)
   local rows, err = journal.index.list(context.state, { limit = all })
   if not rows then error(err, 0) end
+  tell_the_dead(rows, context.state)
   local now = context.clock()
   local kept = M.filter(rows, parsed.options, operands[1], now)
   if context.json then

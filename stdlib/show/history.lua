@@ -62,7 +62,7 @@ local function table_of(rows, style, now, prefix)
   return lines
 end
 
-local paints = { ok = "green", running = "cyan", failed = "red" }
+local paints = { ok = "green", running = "cyan", failed = "red", died = "red" }
 
 local function paint_status(line, status, style)
   if not style.color then return line end
@@ -80,11 +80,12 @@ function M.lines(rows, style, now)
   local out = table_of(rows, style, now, prefix)
   for n, row in ipairs(rows) do
     out[n + 2] = paint_status(out[n + 2], row.status, style)
-    if row.status == "held" or row.status == "unknown" then open[#open + 1] = row end
+    if row.status == "held" or row.status == "unknown" or row.status == "died" then open[#open + 1] = row end
   end
   for n, row in ipairs(open) do
     if n == 1 then out[#out + 1] = "" end
-    local line = ("%s still holds its targets: neap resume %s"):format(row.run:sub(1, prefix), row.run:sub(1, prefix))
+    local what = row.status == "died" and "died and may still hold its targets" or "still holds its targets"
+    local line = ("%s %s: neap resume %s"):format(row.run:sub(1, prefix), what, row.run:sub(1, prefix))
     for _, part in ipairs(style:wrap(line, style.width)) do out[#out + 1] = style:paint("yellow", part) end
   end
   return out
