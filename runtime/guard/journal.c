@@ -23,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <time.h>
 #include <unistd.h>
 #include "base/buf.h"
 #include "base/clock.h"
@@ -423,13 +424,30 @@ static bool write_seal(neap_journal *j, const char *status, neap_err *err) {
     return ok;
 }
 
+/* Somebody who reads at this moment (neap watch, neap show) keeps the log open; SQLite's own patience does not cover this
+ * lock, so it is asked again. We are on the pool: waiting holds nobody up. */
+static bool leave_wal(neap_journal *j, neap_err *err) {
+    int64_t ends = neap_clock_mono_ms() + NEAP_DB_BUSY_MS;
+    struct timespec pause = {.tv_nsec = 5 * 1000000};
+    for (;;) {
+        neap_err why = NEAP_ERR_INIT;
+        if (neap_db_exec(j->db, "PRAGMA synchronous=FULL; PRAGMA journal_mode=MEMORY", &why)) return true;
+        if (why.code != NEAP_E_BUSY || neap_clock_mono_ms() >= ends) {
+            neap_err_move(err, &why);
+            return false;
+        }
+        neap_err_close(&why);
+        nanosleep(&pause, NULL);
+    }
+}
+
 /* Checkpoint everything, give up the log, and see that it is so. MEMORY for the reason start_log gives; in the file it
  * is the same plain mode as DELETE. */
 static bool close_log(neap_journal *j, neap_err *err) {
     int off = 0;
     bool sealed = false;
     sqlite3_file_control(j->db, "main", SQLITE_FCNTL_PERSIST_WAL, &off);
-    return neap_db_exec(j->db, "PRAGMA synchronous=FULL; PRAGMA journal_mode=MEMORY", err)
+    return leave_wal(j, err)
         && neap_evidence_is_sealed(j->db, &sealed, err)
         && (sealed || neap_err_set(err, NEAP_E_BUSY, "the log of \"%s\" could not be closed", j->file));
 }

@@ -2,6 +2,7 @@
 -- version of this schema in every line. Within one version fields are only ever added. Progress is
 -- not part of it, because it is not recorded.
 local json = require "core.json"
+local native = require "native.text"
 local null = require("native.value").null
 
 local M = {}
@@ -40,7 +41,7 @@ local options = {
 ---@param value table
 ---@return string one line without its line break
 function M.line(value)
-  return json.encode(value, options)
+  return native.redact(json.encode(value, options))   -- a plan and an early error were never in the journal
 end
 
 ---@param view ViewOptions

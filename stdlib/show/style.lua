@@ -47,9 +47,11 @@ function Style:say(s)
   return (s:gsub("[\xc2-\xf4][\x80-\xbf]+", twins))
 end
 
----Text from outside, made harmless; `lines` keeps its line breaks.
+---Text from outside, made harmless; `lines` keeps its line breaks. Secrets are marked here as well, although the journal
+---has done it already, because a question, a preview and an early error never were in the journal; and before
+---anything is cut or wrapped, because half a secret is not found any more.
 function Style:clean(value, lines)
-  return self:say(native.escape(tostring(value), lines and { lines = true } or nil))
+  return self:say(native.escape(native.redact(tostring(value)), lines and { lines = true } or nil))
 end
 
 ---Paints after measuring: the result must not be measured or cut again.

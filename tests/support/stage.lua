@@ -47,7 +47,8 @@ function M.await(fn, what)
 end
 
 local function add_words(stage, user)
-  local common = { "--inventory", stage.dir .. "/inventory.lua", "--state", stage.state }
+  local common = { "--state", stage.state, "--inventory", stage.dir .. "/inventory.lua" }
+  local bound = { run = true, plan = true, resume = true, undo = true, check = true, doctor = true }
 
   --- Write a runbook of the stage.
   function stage.runbook(name, text)
@@ -62,7 +63,7 @@ local function add_words(stage, user)
       list[2] = stage.dir .. "/" .. list[2] .. ".lua"
       table.move({ "--env", "demo" }, 1, 2, #list + 1, list)
     end
-    return table.move(common, 1, #common, #list + 1, list)
+    return table.move(common, 1, bound[list[1]] and 4 or 2, #list + 1, list)
   end
 
   local function options_of(options)
