@@ -272,7 +272,7 @@ end
 local function blockers(opened)
   local list = {}
   for _, t in ipairs(opened.targets) do
-    local g = t.object.guardians
+    local g = session.keeper(t)
     local free, err = true, nil
     if g then free, err = g.lock(t.object) end
     if not free then list[#list + 1] = ("\"%s\" is in use: %s"):format(t.role, err.message) end

@@ -66,17 +66,11 @@ end
 
 -- ---- targets: locks and holds ----
 
--- Those that can keep a target for a run; a command has none, its guardian only knows orphans.
-local function guardians(t)
-  local g = t.object.guardians
-  return g and g.lock and g or nil
-end
-
 --- Take every target for this run. Raises {busy} naming the holder. (In mode "plan" a lock is only looked at.)
 function Run:lock_targets()
   guard.mode("run")
   for _, t in ipairs(self.targets) do
-    local g = guardians(t)
+    local g = session.keeper(t)
     if g then
       local ok, err = g.lock(t.object)
       if not ok then
@@ -95,7 +89,7 @@ end
 --- A lock that was lost (its connection broke, the server restarted) stops the run before the next intent.
 function Run:prove_locks()
   for _, t in ipairs(self.targets) do
-    local g = guardians(t)
+    local g = session.keeper(t)
     if g and g.prove and not g.prove(t.object) then
       raise("busy", ("the lock on \"%s\" was lost"):format(t.role), "Its connection ended; resume when the target answers again.")
     end
@@ -117,14 +111,14 @@ function Run:before_first_act()
   self.holding = true
   local since = system.iso(system.wall_ms())
   for _, t in ipairs(self.targets) do
-    local g = guardians(t)
+    local g = session.keeper(t)
     if g then g.hold(t.object, ("run %s of %s by %s on %s since %s"):format(self.run_id, self.model.name, system.user(), system.host(), since)) end
   end
 end
 
 function Run:release_targets()
   for _, t in ipairs(self.targets) do
-    local g = guardians(t)
+    local g = session.keeper(t)
     if g and (self.holding or self.resumed) then g.release(t.object) end
   end
 end

@@ -171,6 +171,12 @@ function M.shown_params(session)
   return shown
 end
 
+--- What can keep a target for a run: lock, prove, held, hold, release. A command has none; its guardian only knows orphans.
+function M.keeper(t)
+  local g = t.object.guardians
+  return g and g.lock and g or nil
+end
+
 --- Where a target's subjects begin: for PostgreSQL the whole cluster.
 function M.root_of(id)
   return id:match("^(pg:[^/]+)") or id
