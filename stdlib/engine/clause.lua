@@ -27,6 +27,18 @@ function M.error_of(err, step)
   return made
 end
 
+--- Ask a function that is not a clause of its own (a parameter of a nested runbook) as one that reads.
+---@return boolean ok
+---@return any result or error table
+function M.ask(run, step, name, fn)
+  local phase, id = task.phase("read"), task.step(step.id)
+  local ok, result = context.with({ run = run, step = step, clause = name }, fn)
+  task.phase(phase)
+  task.step(id)
+  if ok then return true, result end
+  return false, M.error_of(result, step)
+end
+
 --- Call clause `name` of a step.
 ---@param run table
 ---@param step table
@@ -50,6 +62,36 @@ function M.call(run, step, name, options)
     return true, result
   end
   return false, M.error_of(result, step)
+end
+
+--- The key that names an item in the journal: a text or number itself, or the table's key, name or first field.
+function M.key_of(item)
+  if item == nil then return nil end
+  if type(item) == "table" then return tostring(item.key or item.name or item[1]) end
+  return tostring(item)
+end
+
+local KEYS = { string = true, number = true }
+
+--- Check what `each` gave: a list of items that can be told apart, also after a resume.
+---@param step table
+---@param items any
+---@return table items
+function M.items(step, items)
+  local function no(message) raise("invalid", "each " .. message, "It gives a list: texts, numbers, or tables with a key or name.", { where = step.where }) end
+  if type(items) ~= "table" then no(("gave a %s"):format(type(items))) end
+  local count, seen = 0, {}
+  for _ in pairs(items) do count = count + 1 end
+  if count ~= #items then no("gave a table that is not a list") end
+  for i, item in ipairs(items) do
+    local name = item
+    if type(item) == "table" then name = item.key or item.name or item[1] end
+    if not KEYS[type(name)] then no(("gave item %d without a key"):format(i)) end
+    local key = M.key_of(item)
+    if seen[key] then no(("gives the item \"%s\" twice"):format(key)) end
+    seen[key] = true
+  end
+  return items
 end
 
 return M

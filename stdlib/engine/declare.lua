@@ -30,7 +30,7 @@ M.CLAUSES = {
   run = { types = { "string", "table" }, help = "another runbook: \"name\", or { \"name\", param = function () … end }" },
 }
 
-local RUNBOOK_FIELDS = { "why", "on_failure", "retired", "within" }
+local RUNBOOK_FIELDS = { "why", "on_failure", "retired" }
 local ON_FAILURE = { "undo", "hold", "abort" }
 
 local function where_of(level)
@@ -76,6 +76,29 @@ local function check_clauses(where, title, clauses)
   end
 end
 
+local RETRY = { times = true, every = true }
+
+local function check_count(where, clause, value, least)
+  if math.type(value) ~= "integer" or value < least then
+    refuse(where, ("%s must be a whole number, at least %d, not %s"):format(clause, least, tostring(value)))
+  end
+end
+
+-- A limit of zero would do nothing and call it done.
+local function check_values(where, c)
+  if c.limit then check_count(where, "limit", c.limit, 1) end
+  if c.max_rows then check_count(where, "max_rows", c.max_rows, 0) end
+  if type(c.retry) == "number" then check_count(where, "retry", c.retry, 0) end
+  if type(c.retry) ~= "table" then return end
+  for field in pairs(c.retry) do
+    if not RETRY[field] then refuse(where, ("retry has no field \"%s\""):format(tostring(field)), did_you_mean(field, names_of(RETRY))) end
+  end
+  if c.retry.times then check_count(where, "retry's times", c.retry.times, 0) end
+  if c.retry.every and not (type(c.retry.every) == "string" and pcall(duration.parse, c.retry.every)) then
+    refuse(where, "retry's every must be a duration", "Write a duration with its unit: \"5s\".")
+  end
+end
+
 -- A step that acts proves itself; the rest are rules about which clauses make sense together.
 local function check_sense(where, title, c)
   local function no(message, hint) refuse(where, ("step \"%s\" %s"):format(title, message), hint) end
@@ -91,8 +114,11 @@ local function check_sense(where, title, c)
   if c.limit and not c.each then no("has limit but no each") end
 end
 
-local function slug(title, taken)
-  local id = title:lower():gsub("[^%w]+", "-"):gsub("^%-+", ""):gsub("%-+$", ""):sub(1, 40):gsub("%-+$", "")
+-- The guard keeps 63 bytes of an id.
+local OWN_ID, NESTED_ID = 40, 58
+
+local function slug(title, taken, most)
+  local id = title:lower():gsub("[^%w]+", "-"):gsub("^%-+", ""):gsub("%-+$", ""):sub(1, most):gsub("%-+$", "")
   if id == "" then id = "step" end
   local unique, n = id, 1
   while taken[unique] do
@@ -113,8 +139,9 @@ local function declare_step(model, title, clauses, where)
   if type(clauses) ~= "table" then refuse(where, ("step \"%s\" needs its clauses in braces"):format(title)) end
   check_clauses(where, title, clauses)
   check_sense(where, title, clauses)
+  check_values(where, clauses)
   model.titles[title] = true
-  local step = { title = title, clauses = clauses, where = where, kind = kind_of(clauses), id = slug(title, model.ids) }
+  local step = { title = title, clauses = clauses, where = where, kind = kind_of(clauses), id = slug(title, model.ids, OWN_ID) }
   step.within = clauses.within and duration.parse(clauses.within) or nil
   model.handles[step] = true
   return step
@@ -164,8 +191,8 @@ local function word_parallel(model)
       members[i] = step
     end
     for _ = 1, #group do table.remove(model.steps) end
-    if group.limit and math.type(group.limit) ~= "integer" then refuse(where, "limit must be a whole number") end
-    add(model, { kind = "parallel", title = "side by side", id = slug("parallel", model.ids), members = members,
+    if group.limit then check_count(where, "limit", group.limit, 1) end
+    add(model, { kind = "parallel", title = "side by side", id = slug("parallel", model.ids, OWN_ID), members = members,
       limit = group.limit or #members, clauses = {}, where = where })
   end
 end
@@ -219,6 +246,25 @@ function M.words(results)
   return words, model
 end
 
+-- {name} in a text is a parameter or the item; a misspelt one would be shown, and typed by the operator, as it stands.
+local function check_texts(model, step)
+  for _, text_of_step in ipairs { step.title, step.clauses.destroys or "", step.clauses.manual or "" } do
+    for name in text_of_step:gmatch("{([%a_][%w_]*)}") do
+      if name ~= "item" and not model.params.specs[name] then
+        refuse(step.where, ("step \"%s\" names {%s}, which is no parameter"):format(step.title, name), did_you_mean(name, model.params.names))
+      end
+    end
+  end
+end
+
+--- The steps of a runbook that another one runs get ids of their own: two files may use the same titles.
+---@param model table
+---@param outer string id of the step that runs it
+---@param taken table the ids of the whole run
+function M.nest(model, outer, taken)
+  for _, step in ipairs(model.order) do step.id = slug(outer .. " " .. step.id, taken, NESTED_ID) end
+end
+
 --- Number the steps and check what can only be checked at the end of the file.
 ---@param model table
 ---@param file string
@@ -232,6 +278,7 @@ function M.finish(model, file)
       for _, member in ipairs(step.members) do count(member) end
       return
     end
+    check_texts(model, step)
     number = number + 1
     step.number = number
     model.order[number] = step

@@ -27,26 +27,38 @@ local function suggest(name, names)
   return near and ("Did you mean %s?"):format(near) or ("It can be one of: %s."):format(table.concat(names, ", "))
 end
 
+-- A secret may stand wherever a text may.
+local function check_type(kind, field, wanted, value)
+  local secret = type(value) == "table" and rawget(value, "secret_reference") ~= nil
+  if secret and (wanted == "secret" or wanted == "string") then return end
+  if not secret and type(value) == wanted then return end
+  raise("config", ("%s: %s must be a %s, not a %s"):format(kind, field, wanted, secret and "secret" or type(value)),
+    wanted == "secret" and "Write secret { env = \"NAME\" }; the inventory itself holds no secrets." or nil)
+end
+
 -- A constructor for each kind of target: postgres { … } -> {kind=, spec=}.
 local function target_word(kind, client)
   return function (spec)
     if type(spec) ~= "table" then raise("config", ("%s needs its fields in braces"):format(kind)) end
-    for field in pairs(spec) do
+    for field, value in pairs(spec) do
       if not client.fields[field] then
         raise("config", ("%s has no field \"%s\""):format(kind, tostring(field)), suggest(field, sorted(client.fields)))
       end
+      check_type(kind, field, client.fields[field].type, value)
     end
     return { kind = kind, spec = spec }
   end
 end
 
 local function secret_word(spec)
-  local count = 0
+  if type(spec) ~= "table" then raise("config", "secret needs its source in braces", "secret { env = \"NAME\" }") end
+  local count, known = 0, { label = true }
   for _, source in ipairs(SECRET_SOURCES) do
+    known[source] = true
     if spec[source] then count = count + 1 end
   end
   for field in pairs(spec) do
-    if not text.nearest(tostring(field), SECRET_SOURCES) and field ~= "label" then
+    if not known[field] then
       raise("config", ("secret has no source \"%s\""):format(tostring(field)), suggest(field, SECRET_SOURCES))
     end
   end
@@ -83,7 +95,9 @@ function M.read(source, name, clients)
   local words = {
     secret = secret_word,
     environment = function (title)
+      if type(title) ~= "string" then raise("config", "an environment needs a name: environment \"production\" { … }") end
       return function (entries)
+        if type(entries) ~= "table" then raise("config", ("environment \"%s\" needs its targets in braces"):format(title)) end
         if environments[title] then raise("config", ("environment \"%s\" is declared twice"):format(title)) end
         environments[title] = check_environment(title, entries)
       end

@@ -108,11 +108,13 @@ function M.load(path, options)
   declare_phase(chunk)
   close_modules()
   declare.finish(model, path)
+  if options.outer then declare.nest(model, options.outer, options.ids) end
   for _, step in ipairs(model.order) do
     if step.kind == "run" then
       local name = type(step.clauses.run) == "table" and step.clauses.run[1] or step.clauses.run
       step.child = M.load(M.find(name, options.folders or {}), {
-        results = options.results, run_id = options.run_id, folders = options.folders, depth = (options.depth or 0) + 1, name = name })
+        results = options.results, run_id = options.run_id, folders = options.folders, depth = (options.depth or 0) + 1, name = name,
+        outer = step.id, ids = options.ids or model.ids })
     end
   end
   return model

@@ -138,10 +138,16 @@ end
 
 function Survey:items_of(step)
   local each = step.clauses.each
-  if type(each) == "table" then return each end
-  local known, result = self:ask(step, "each")
-  if known then return result or {} end
-  if known == nil then self:withhold(result) else self:failed(result) end
+  local known, result = true, each
+  if type(each) == "function" then known, result = self:ask(step, "each") end
+  if known == nil then
+    self:withhold(result)
+    return nil
+  end
+  local fine, why = known, result
+  if known then fine, why = pcall(clause.items, step, result) end
+  if fine then return result end
+  self:failed(why)
   return nil
 end
 
@@ -200,8 +206,11 @@ function M.child_params(run, step)
   local given, spec = {}, step.clauses.run
   if type(spec) == "string" then return given end
   for name, value in pairs(spec) do
-    if name ~= 1 then
-      if type(value) == "function" then value = value() end
+    if type(value) == "function" then
+      local ok, result = clause.ask(run, step, "run", value)
+      if not ok then error(result, 0) end
+      given[name] = type(result) == "table" and table.concat(result, ",") or result ~= nil and tostring(result) or nil
+    elseif name ~= 1 then
       given[name] = words.fill({ run = run }, tostring(value))
     end
   end
@@ -209,19 +218,35 @@ function M.child_params(run, step)
 end
 
 function Survey:nested(step)
-  local child = setmetatable({ params = session.read_params(self, step.child, M.child_params(self, step)) }, { __index = self, __newindex = self })
-  for _, inner in ipairs(step.child.order) do
-    child:step(inner, tostring(step.number) .. "." .. inner.number)
+  local ok, params = pcall(function () return session.read_params(self, step.child, M.child_params(self, step)) end)
+  if not ok then
+    self:open(step, self.numbers[step.id])
+    self.entry.label, self.entry.sign = "enforced", "check"
+    if raise.is(params) and params.code == "withheld" then
+      self:withhold(params)
+      self.unseen["the runbook in step " .. self.entry.number .. ": its parameters depend on step " .. tostring(self.entry.withheld)] = true
+      return self:withhold_everything(step)
+    end
+    return self:failed(clause.error_of(params, step))
   end
+  local child = setmetatable({ params = params }, { __index = self, __newindex = self })
+  for _, inner in ipairs(step.child.order) do
+    if not self.completed[inner.id] then child:step(inner, tostring(step.number) .. "." .. inner.number) end
+  end
+end
+
+function Survey:open(step, number)
+  local entry = { number = number, id = step.id, title = words.fill({ run = self }, step.title), lines = {},
+    destroys = step.clauses.destroys and words.fill({ run = self }, step.clauses.destroys), step = step }
+  self.entry = entry
+  self.steps[#self.steps + 1] = entry
+  return entry
 end
 
 function Survey:step(step, number)
   self.numbers[step.id] = number
   if step.kind == "run" then return self:nested(step) end
-  local entry = { number = number, id = step.id, title = words.fill({ run = self }, step.title), lines = {},
-    destroys = step.clauses.destroys and words.fill({ run = self }, step.clauses.destroys), step = step }
-  self.entry = entry
-  self.steps[#self.steps + 1] = entry
+  local entry = self:open(step, number)
   if step.kind == "change" then self:change(step)
   elseif step.kind == "manual" then self:manual(step)
   else self:check_only(step) end
@@ -250,9 +275,9 @@ function M.survey(opened, recorded)
   guard.reads()
   guard.predictions()
   local survey = setmetatable({ params = opened.params, targets = opened.targets, steps = {}, numbers = {}, results = recorded or {},
-    predicted = 0, failures = 0, unseen = {} }, Survey)
+    completed = opened.completed or {}, predicted = 0, failures = 0, unseen = {} }, Survey)
   for _, step in ipairs(opened.model.order) do
-    if not (opened.completed and opened.completed[step.id]) then survey:step(step, step.number) end
+    if not survey.completed[step.id] then survey:step(step, step.number) end
   end
   guard.clear()
   local unseen = {}

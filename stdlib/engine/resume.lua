@@ -260,6 +260,16 @@ end
 
 local GOOD = { ok = true, already = true, skipped = true }
 
+-- A step that runs another runbook is as complete as the steps in it: one that was taken back opens it again.
+local function reopen_nested(run, step)
+  local open = false
+  for _, inner in ipairs(step.child and step.child.order or {}) do
+    reopen_nested(run, inner)
+    open = open or not run.completed[inner.id]
+  end
+  if open then run.status[step.id], run.completed[step.id] = nil, nil end
+end
+
 local function restore(run, fold, steps)
   run.completed = {}
   for id, s in pairs(fold.steps) do
@@ -271,6 +281,7 @@ local function restore(run, fold, steps)
       run.status[id], run.step_results[id], run.completed[id] = s.status, s.result, true
     end
   end
+  for _, step in ipairs(run.model.order) do reopen_nested(run, step) end
   run.answers = fold.answers
   restore_stack(run, fold, steps)
 end

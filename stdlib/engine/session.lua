@@ -87,10 +87,23 @@ function M.read_params(session, model, given)
   end)
 end
 
+-- Every role once, those of nested runbooks too: a role is one target of the environment, whoever names it.
+local function all_bound(model, into)
+  into = into or { seen = {} }
+  for _, bound in ipairs(target.bound(model)) do
+    if not into.seen[bound.role] then into[#into + 1] = bound end
+    into.seen[bound.role] = true
+  end
+  for _, step in ipairs(model.order) do
+    if step.child then all_bound(step.child, into) end
+  end
+  return into
+end
+
 --- Who each target is, now. Waits.
 function M.identify(session)
   local targets = {}
-  for _, bound in ipairs(target.bound(session.model)) do
+  for _, bound in ipairs(all_bound(session.model)) do
     local card = bound.object.methods.card(bound.object)
     local pin = session.environment.targets[bound.role].spec.pin
     if pin and pin ~= card.id then

@@ -16,12 +16,7 @@ local words = require("engine.words")
 
 local PROOF_MS, POLL_MS = 30000, 200
 
---- The key that names an item in the journal: a string, or the table's key or first field.
-function M.key_of(item)
-  if item == nil then return nil end
-  if type(item) == "table" then return tostring(item.key or item.name or item[1]) end
-  return tostring(item)
-end
+M.key_of = clause.key_of
 
 local function error_body(err)
   return { code = err.code, message = err.message, hint = err.hint, sqlstate = err.sqlstate, status = err.status, where = err.where }
@@ -106,13 +101,9 @@ local function items_of(run, step)
   local known = run.items[step.id]
   if known then return known end
   local each = step.clauses.each
-  local items = type(each) == "table" and each or holds(run, step, "each") or {}
-  local seen = {}
-  for _, item in ipairs(items) do
-    local key = M.key_of(item)
-    if seen[key] then raise("invalid", ("each gives the item \"%s\" twice"):format(key), nil, { where = step.where }) end
-    seen[key] = true
-  end
+  local items = each
+  if type(each) == "function" then items = holds(run, step, "each") end
+  clause.items(step, items)
   run.items[step.id] = items
   run.record:event("each", step.id, { items = items })
   return items
@@ -206,9 +197,19 @@ local KINDS = {
 }
 
 -- The result goes into the journal, so it must be plain data.
+local function has_locked(value)
+  if type(value) ~= "table" then return false end
+  if getmetatable(value) == false then return true end
+  for _, member in pairs(value) do
+    if has_locked(member) then return true end
+  end
+  return false
+end
+
 local function keep_result(run, step, result)
   if result == nil then return nil end
   local plain, why = run.plain(result)
+  if plain ~= nil and has_locked(result) then plain, why = nil, { message = "a target, a step or a library is not plain data" } end
   if plain == nil then
     raise("invalid", ("act returned something that cannot be journaled: %s"):format(why.message), "Return numbers, texts and tables of them.", { where = step.where })
   end

@@ -103,6 +103,7 @@ local WAIT = { every = true, within = true, times = true }
 ---@param fn fun(): boolean
 ---@param options {every: string, within: string, times: integer|nil}
 function M.wait_until(fn, options)
+  current("wait_until")
   options = options or {}
   for field in pairs(options) do
     if not WAIT[field] then raise("usage", ("wait_until has no field \"%s\""):format(tostring(field)), "It takes every, within and times.") end

@@ -30,12 +30,13 @@ local function methods_of(world)
       world.values[key] = value
       return { count = function () return 1 end }
     end,
-    on = function (o, role) return setmetatable({ role = role }, getmetatable(o)) end,
+    on = function (o, role) return { role = role, kind = "toy", methods = o.methods } end,
   }
 end
 
 local function client(world)
   local methods = methods_of(world)
+  world.methods = methods
   local guardians = {
     lock = function ()
       if world.locked then return nil, { code = "busy", message = "run " .. world.locked .. " has it" } end
