@@ -62,6 +62,7 @@ static void on_durable(void *arg, const neap_err *err) {
     start_op *s = arg;
     s->note = NULL;
     if (err) neap_err_set(&s->failure, err->code, "%s", err->message);
+    else neap_child_release(s->handle->child, &s->failure);
     neap_op_finish(&s->gate.op);
 }
 
@@ -83,7 +84,9 @@ static int start_deliver(lua_State *L, neap_op *op) {
     start_op *s = (start_op *)op;
     if (s->failure.code) {
         close_child(s->handle);
-        return neap_raise(L, &s->failure);
+        if (s->failure.code == NEAP_E_JOURNAL) return neap_raise(L, &s->failure);
+        neap_gate_outcome(L, &s->gate, "failed", NULL, &s->failure);
+        return neap_fail(L, &s->failure);
     }
     lua_pushvalue(L, HANDLE_INDEX);
     return 1;
@@ -111,7 +114,7 @@ static void open_streams(lua_State *L, handle *h) {
 static int start_child(lua_State *L, neap_gate *g) {
     start_op *s = (start_op *)g;
     handle *h = s->handle;
-    h->child = neap_command_start(neap_host_of(L)->loop, &s->command, 7, on_exit_status, h, &s->failure);
+    h->child = neap_command_start(L, g, &s->command, 7, on_exit_status, h, &s->failure);
     if (!h->child) {
         neap_gate_outcome(L, g, "failed", NULL, &s->failure);
         return neap_fail(L, &s->failure);

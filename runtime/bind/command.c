@@ -170,9 +170,11 @@ void neap_command_act(const neap_command *c, neap_gate *g) {
     g->declared = c->reads;
 }
 
-neap_child *neap_command_start(neap_loop *loop, const neap_command *c, int pipes, neap_child_exit_fn on_exit, void *arg, neap_err *err) {
-    neap_child_options options = {(const char *const *)c->argv, (const char *const *)c->env, c->cwd, pipes};
-    return neap_child_new(loop, &options, on_exit, arg, err);
+static bool is_noted(lua_State *L, const neap_gate *g) { return g->intended && neap_host_of(L)->recorder.append; }
+
+neap_child *neap_command_start(lua_State *L, const neap_gate *g, const neap_command *c, int pipes, neap_child_exit_fn on_exit, void *arg, neap_err *err) {
+    neap_child_options options = {(const char *const *)c->argv, (const char *const *)c->env, c->cwd, pipes, is_noted(L, g)};
+    return neap_child_new(neap_host_of(L)->loop, &options, on_exit, arg, err);
 }
 
 void neap_command_outcome(lua_State *L, neap_gate *g, const neap_command *c, int status, int signal, bool on_request) {
@@ -196,7 +198,7 @@ static void on_flushed(void *arg, const neap_err *err) {
 bool neap_command_note_start(lua_State *L, neap_gate *g, const neap_child *child, neap_command_note **out,
                              void (*on_durable)(void *arg, const neap_err *err), void *arg) {
     neap_recorder *recorder = &neap_host_of(L)->recorder;
-    if (!g->intended || !recorder->append) return false;
+    if (!is_noted(L, g)) return false;
     neap_buf members = NEAP_BUF_INIT;
     neap_json_member_int(&members, "pid", neap_child_pid(child));
     neap_json_member_int(&members, "started", neap_child_started(neap_child_pid(child)));

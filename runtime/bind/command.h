@@ -19,14 +19,14 @@ void neap_command_close(neap_command *c);
 /* Describe it to the gate. */
 void neap_command_act(const neap_command *c, neap_gate *g);
 
-/* Start it. NULL and err. */
-neap_child *neap_command_start(neap_loop *loop, const neap_command *c, int pipes, neap_child_exit_fn on_exit, void *arg, neap_err *err);
+/* Start it, held when there is a journal that has to know it first. NULL and err. */
+neap_child *neap_command_start(lua_State *L, const neap_gate *g, const neap_command *c, int pipes, neap_child_exit_fn on_exit, void *arg, neap_err *err);
 
 /* "ended with status 3", or by which signal; outcome "ok" or "failed" in the gate's journal. */
 void neap_command_outcome(lua_State *L, neap_gate *g, const neap_command *c, int status, int signal, bool on_request);
 
-/* The pid of a child must be durable as soon as it exists; meanwhile the child runs. The note lives until the journal has
- * answered; who waits may leave earlier. */
+/* The pid of a child must be durable before it does anything; meanwhile it is held, and who waits releases it. The note lives until
+ * the journal has answered; who waits may leave earlier. */
 typedef struct neap_command_note neap_command_note;
 struct neap_command_note {
     void (*on_durable)(void *arg, const neap_err *err);      /* NULL: nobody waits any more */

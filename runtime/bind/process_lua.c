@@ -1,6 +1,6 @@
 /* process_lua.c -- native.process.run: one command from its start to its end.
  *
- *     the gate (a write: intent durable) → start → "started" with pid appended, made durable while the child runs
+ *     the gate (a write: intent durable) → the child, held → "started" with its pid, durable → the child is let go
  *     → stdin fed, stdout and stderr kept → exit and both ends seen → outcome → result
  *
  * The op is finished when everything is over: the child has gone, its pipes have ended and the journal holds the pid. A pipe
@@ -48,9 +48,9 @@ struct run_op {
     neap_stream_handle *source;   /* or a stream */
     neap_command_note *note;      /* the journal has not answered yet */
     neap_timer *late, *drain;
-    bool exited, ending;
+    bool exited, ending, unborn;  /* unborn: it never became its program */
     int status, signal;
-    neap_err failure;             /* why it was ended, or what the journal said */
+    neap_err failure;             /* why it was ended or could not start, or what the journal said */
 };
 
 /* The end of everything ---------------------------------------------------------------------------- */
@@ -129,6 +129,8 @@ static void on_durable(void *arg, const neap_err *err) {
         neap_err_close(&r->failure);
         neap_err_set(&r->failure, err->code, "%s", err->message);
         end_child(r);
+    } else if (r->child && !r->exited && !neap_child_release(r->child, &r->failure)) {
+        r->unborn = true;
     }
     check_over(r);
 }
@@ -266,7 +268,7 @@ static int run_deliver(lua_State *L, neap_op *op) {
         neap_command_outcome(L, &r->gate, &r->command, r->status, r->signal, false);
         return push_result(L, r);
     }
-    neap_gate_outcome(L, &r->gate, "unknown", NULL, &r->failure);
+    neap_gate_outcome(L, &r->gate, r->unborn ? "failed" : "unknown", NULL, &r->failure);
     if (r->failure.code == NEAP_E_JOURNAL) return neap_raise(L, &r->failure);
     return neap_fail(L, &r->failure);
 }
@@ -275,10 +277,9 @@ static const neap_op_class run_class = {"a command", run_cancel, run_deliver, ru
 
 static int run_start(lua_State *L, neap_gate *g) {
     run_op *r = (run_op *)g;
-    neap_loop *loop = neap_host_of(L)->loop;
     bool feeds = r->input || r->source;
     if (r->source && !r->source->stream) neap_raisef(L, NEAP_E_USAGE, "the stream for stdin is closed");
-    r->child = neap_command_start(loop, &r->command, feeds ? 7 : 6, on_exit_status, r, &r->failure);
+    r->child = neap_command_start(L, g, &r->command, feeds ? 7 : 6, on_exit_status, r, &r->failure);
     if (!r->child) {
         neap_gate_outcome(L, g, "failed", NULL, &r->failure);
         return neap_fail(L, &r->failure);
@@ -287,7 +288,7 @@ static int run_start(lua_State *L, neap_gate *g) {
     open_capture(r, &r->out, 1);
     open_capture(r, &r->err, 2);
     if (r->command.within_ms > 0) {
-        r->late = neap_timer_new(loop, on_late, r);
+        r->late = neap_timer_new(neap_host_of(L)->loop, on_late, r);
         neap_timer_start(r->late, r->command.within_ms);
     }
     if (feeds) {
@@ -330,11 +331,11 @@ static lua_Integer get_integer(lua_State *L, const char *name) {
     return value;
 }
 
-/* probe{pid=, started=} -> "running" | nil: does the process of that intent still live? Effect: pure. */
+/* probe{pid=, started=} -> "running" | nil: does the process of that intent still live, or anything of its group? Effect: pure. */
 static int process_probe(lua_State *L) {
     luaL_checktype(L, 1, LUA_TTABLE);
     lua_Integer pid = get_integer(L, "pid"), started = get_integer(L, "started");
-    if (pid > 0 && started > 0 && neap_child_started((int)pid) == started) lua_pushliteral(L, "running");
+    if (neap_child_group_lives((int)pid, started)) lua_pushliteral(L, "running");
     else lua_pushnil(L);
     return 1;
 }

@@ -83,11 +83,11 @@ static int check_signal(lua_State *L, int index) {
     return numbers[luaL_checkoption(L, index, "TERM", names)];
 }
 
-/* kill_group(pid, started, "TERM"|"KILL"|"INT"|"HUP") -> was it still there? Effect: pure (only processes the journal names). */
+/* kill_group(pid, started, "TERM"|"KILL"|"INT"|"HUP") -> was anything of it still there? Effect: pure (only processes the journal names). */
 static int system_kill_group(lua_State *L) {
     lua_Integer pid = luaL_checkinteger(L, 1), started = luaL_checkinteger(L, 2);
     int number = check_signal(L, 3);
-    bool same = pid > 1 && started > 0 && neap_child_started((int)pid) == started;
+    bool same = neap_child_group_lives((int)pid, started);
     lua_pushboolean(L, same && kill(-(pid_t)pid, number) == 0);
     return 1;
 }

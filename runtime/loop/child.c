@@ -1,15 +1,18 @@
 /* child.c -- a child process, its group and its end.
  *
- *     RUNNING --exit callback--> GONE --free--> memory freed after libuv's close callback
- *        | end: TERM (and CONT) to the group, timer --grace--> KILL to the group
+ *     HELD --release--> RUNNING --SIGCHLD, waitpid--> GONE --free--> memory freed after libuv's close callback
+ *        | we die: it ends   | end: TERM (and CONT) to the group, timer --grace--> KILL to the group
  *        | free: KILL to the group, nobody listens any more
  *
  * What it promises
  *   - The child leads a session of its own, so one signal reaches everything it started; what left the group by
  *     starting another session is not reached, and has_left tells of what stayed and outlived its leader.
  *   - Its environment is exactly the one given. Its descriptors are three: pipes of ours or /dev/null.
- *   - libuv alone waits for children, and the handle is closed in the exit callback, never before: otherwise
- *     the child would stay a zombie until we end.
+ *   - A held child waits, forked, for one byte from us before it becomes its program. So its pid can be made durable while nothing
+ *     has happened yet, and when we are killed first it sees the end of the pipe and goes. (uv_spawn cannot stop there, hence the
+ *     fork of our own. Rejected: a shell in between, which loses names of the environment that are no words, and starting first
+ *     and recording after, which leaves a moment in which a kill -9 leaves a child that nobody knows.)
+ *   - Each child is waited for by its pid, on SIGCHLD, until it was reaped: otherwise it would stay a zombie until we end.
  *   - The program is looked up here, in the parent, so that "no such program" is a sentence and not the
  *     exit code of a half-made child.
  *
@@ -20,9 +23,12 @@
  */
 #include "loop/child.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,9 +41,10 @@
 #include "loop/timer.h"
 
 struct neap_child {
-    uv_process_t uv;
+    uv_signal_t uv;               /* SIGCHLD */
     neap_loop *loop;
     int pid;
+    int go, said;                 /* a held child is released over `go`; `said` tells why it could not start. Else -1 */
     bool exited, closed, freed, ending, left;
     neap_timer *grace;
     neap_stream *streams[3];
@@ -125,23 +132,47 @@ static void on_closed(uv_handle_t *uv) {
     if (c->freed) destroy(c);
 }
 
-static void signal_group(const neap_child *c, int number) { kill(-c->pid, number); }
+static void close_fd(int *fd) {
+    if (*fd >= 0) close(*fd);
+    *fd = -1;
+}
+
+/* Not reaped yet, so the numbers are its own; in its very first moment it leads no group. */
+static void signal_group(const neap_child *c, int number) {
+    if (kill(-c->pid, number) != 0) kill(c->pid, number);
+}
 
 static void settle_group(neap_child *c) {
     c->left = kill(-c->pid, 0) == 0;
-    if (c->left && (c->ending || c->freed)) signal_group(c, SIGKILL);
+    if (c->left && (c->ending || c->freed)) kill(-c->pid, SIGKILL);
     if (getpid() == 1) while (waitpid(-c->pid, NULL, WNOHANG) > 0) ;
 }
 
-static void on_exited(uv_process_t *uv, int64_t status, int number) {
-    neap_child *c = uv->data;
-    if (!c) { uv_close((uv_handle_t *)uv, NULL); return; }
+static void on_sigchld(uv_signal_t *uv, int number) {
+    neap_child *c = (neap_child *)((char *)uv - offsetof(neap_child, uv));
+    int status;
+    (void)number;
+    if (c->exited || waitpid(c->pid, &status, WNOHANG) != c->pid) return;
+    if (!uv->data) {                                 /* the loop closes; nobody listens, and what the child had may be freed */
+        c->exited = true;
+        uv_close((uv_handle_t *)uv, NULL);
+        return;
+    }
+    int ended_by = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
     c->exited = true;
     neap_timer_free(c->grace);
     c->grace = NULL;
+    close_fd(&c->go);
+    close_fd(&c->said);
     settle_group(c);
     uv_close((uv_handle_t *)uv, on_closed);
-    if (!c->freed && c->on_exit) c->on_exit(c->arg, number ? -1 : (int)status, number);
+    if (!c->freed && c->on_exit) c->on_exit(c->arg, ended_by ? -1 : WEXITSTATUS(status), ended_by);
+}
+
+void neap_child_forget(uv_handle_t *handle) {
+    neap_child *c = (neap_child *)((char *)handle - offsetof(neap_child, uv));
+    handle->data = NULL;
+    signal_group(c, SIGKILL);
 }
 
 static void on_grace(void *arg) { signal_group(arg, SIGKILL); }
@@ -165,22 +196,96 @@ void neap_child_free(neap_child *c) {
 
 /* The beginning ---------------------------------------------------------------------------- */
 
-static int spawn(neap_child *c, const neap_child_options *o, const char *program, const ends *e) {
-    uv_stdio_container_t stdio[3];
+typedef struct start {
+    const neap_child_options *options;
+    const char *program;
+    int stdio[3];                 /* the child's ends, -1: /dev/null */
+    int go[2], said[2];           /* we to the child: become it; the child to us: errno, or the end when it became it */
+} start;
+
+static bool set_stdio(const int ends[3]) {
+    int fds[3];
     for (int n = 0; n < 3; n++) {
-        stdio[n].flags = e->theirs[n] >= 0 ? UV_INHERIT_FD : UV_IGNORE;
-        stdio[n].data.fd = e->theirs[n];
+        int fd = ends[n] >= 0 ? ends[n] : open("/dev/null", n ? O_WRONLY | O_CLOEXEC : O_RDONLY | O_CLOEXEC);
+        fds[n] = fd >= 0 && fd < 3 ? fcntl(fd, F_DUPFD_CLOEXEC, 3) : fd;
+        if (fds[n] < 0) return false;
     }
-    uv_process_options_t options = {
-        .exit_cb = on_exited, .file = program, .args = (char **)o->argv, .env = (char **)o->env, .cwd = o->cwd,
-        .flags = UV_PROCESS_DETACHED, .stdio_count = 3, .stdio = stdio,
-    };
-    return uv_spawn(neap_loop_uv(c->loop), &c->uv, &options);
+    for (int n = 0; n < 3; n++)
+        if (dup2(fds[n], n) < 0) return false;
+    return true;
+}
+
+/* In the child, with all signals blocked; nothing but async-signal-safe calls. */
+static void become(const start *s) {
+    sigset_t none;
+    char byte;
+    setsid();
+    close(s->go[1]);
+    for (int n = 1; n < NSIG; n++) signal(n, SIG_DFL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    if (read(s->go[0], &byte, 1) != 1) _exit(127);
+    if (set_stdio(s->stdio) && (!s->options->cwd || chdir(s->options->cwd) == 0))
+        execve(s->program, (char *const *)s->options->argv, (char *const *)s->options->env);
+    int error = errno;
+    ssize_t written = write(s->said[1], &error, sizeof error);
+    _exit(written == sizeof error ? 127 : 126);
+}
+
+/* The child's pid, or -errno. */
+static int fork_child(const start *s) {
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int pid = fork();
+    if (pid == 0) become(s);
+    int error = errno;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return pid < 0 ? -error : pid;
+}
+
+static int spawn(neap_child *c, start *s) {
+    int result = 0;
+    if (pipe2(s->go, O_CLOEXEC) < 0) return -errno;
+    if (pipe2(s->said, O_CLOEXEC) < 0) result = -errno, close(s->go[0]), close(s->go[1]);
+    if (result < 0) return result;
+    if ((result = uv_signal_start(&c->uv, on_sigchld, SIGCHLD)) == 0) result = c->pid = fork_child(s);
+    close(s->go[0]);
+    close(s->said[1]);
+    c->go = s->go[1];
+    c->said = s->said[0];
+    return result;
+}
+
+/* Waits, as long as an exec takes, until the child became its program or said why not. */
+bool neap_child_release(neap_child *c, neap_err *err) {
+    int error = 0;
+    if (c->go < 0) return true;
+    bool told = write(c->go, "g", 1) == 1;
+    close_fd(&c->go);
+    ssize_t len;
+    do len = read(c->said, &error, sizeof error); while (len < 0 && errno == EINTR);
+    close_fd(&c->said);
+    if (told && len == 0) return true;
+    return neap_loop_fail(err, len == sizeof error ? -error : -ESRCH, "cannot start the program");
 }
 
 static void abandon(neap_child *c) {
     c->freed = true;
+    close_fd(&c->go);
+    close_fd(&c->said);
     uv_close((uv_handle_t *)&c->uv, on_closed);
+}
+
+static neap_child *new_child(neap_loop *loop, neap_child_exit_fn on_exit, void *arg) {
+    neap_child *c = neap_zalloc(sizeof *c);
+    c->loop = loop;
+    c->on_exit = on_exit;
+    c->arg = arg;
+    c->go = c->said = -1;
+    uv_signal_init(neap_loop_uv(loop), &c->uv);
+    c->uv.data = c;
+    return c;
 }
 
 neap_child *neap_child_new(neap_loop *loop, const neap_child_options *o, neap_child_exit_fn on_exit, void *arg, neap_err *err) {
@@ -188,12 +293,9 @@ neap_child *neap_child_new(neap_loop *loop, const neap_child_options *o, neap_ch
     neap_child *c = NULL;
     ends e;
     if (!check_place(o, &program, err) || !open_pipes(&e, o->pipes, err)) goto out;
-    c = neap_zalloc(sizeof *c);
-    c->loop = loop;
-    c->on_exit = on_exit;
-    c->arg = arg;
-    int result = spawn(c, o, program.data, &e);
-    c->uv.data = c;
+    c = new_child(loop, on_exit, arg);
+    start s = {.options = o, .program = program.data, .stdio = {e.theirs[0], e.theirs[1], e.theirs[2]}};
+    int result = spawn(c, &s);
     close_all(e.theirs);
     if (result < 0) {
         neap_loop_fail(err, result, "cannot start \"%s\"", o->argv[0]);
@@ -202,7 +304,12 @@ neap_child *neap_child_new(neap_loop *loop, const neap_child_options *o, neap_ch
         c = NULL;
         goto out;
     }
-    c->pid = uv_process_get_pid(&c->uv);
+    if (!o->held && !neap_child_release(c, err)) {
+        close_all(e.ours);
+        neap_child_free(c);
+        c = NULL;
+        goto out;
+    }
     for (int n = 0; n < 3; n++)
         if (e.ours[n] >= 0) c->streams[n] = neap_stream_of_fd(loop, e.ours[n]);
 out:
@@ -224,18 +331,45 @@ neap_loop *neap_child_loop(const neap_child *c) { return c->loop; }
 
 bool neap_child_has_left(const neap_child *c) { return c->left; }
 
-/* The second field is the program's name in brackets and may hold anything, so counting begins behind the last
- * bracket. A zombie is gone: it does nothing any more. */
-int64_t neap_child_started(int pid) {
+/* Fields of /proc/PID/stat that come behind the program's name. The second field is that name in brackets and may hold anything, so
+ * counting begins behind the last bracket. False when it is gone. A zombie is gone: it does nothing any more. */
+static bool read_stat(int pid, int *group, int64_t *started) {
     char path[32], text[1024];
     snprintf(path, sizeof path, "/proc/%d/stat", pid);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return 0;
+    if (fd < 0) return false;
     ssize_t len = read(fd, text, sizeof text - 1);
     close(fd);
     text[len > 0 ? len : 0] = 0;
     char *at = strrchr(text, ')');
-    if (!at || !at[1] || strchr("ZXx", at[2])) return 0;
-    for (int field = 2; field < 22 && at; field++) at = strchr(at + 1, ' ');
-    return at ? strtoll(at, NULL, 10) : 0;
+    if (!at || !at[1] || strchr("ZXx", at[2])) return false;
+    for (int field = 2; field < 22 && at; field++) {
+        if (field == 5) *group = atoi(at);
+        at = strchr(at + 1, ' ');
+    }
+    if (at) *started = strtoll(at, NULL, 10);
+    return at != NULL;
+}
+
+int64_t neap_child_started(int pid) {
+    int group;
+    int64_t started;
+    return read_stat(pid, &group, &started) ? started : 0;
+}
+
+bool neap_child_group_lives(int pid, int64_t started) {
+    int group = 0;
+    int64_t since = 0;
+    bool found = false;
+    if (pid <= 1 || started <= 0) return false;
+    if (read_stat(pid, &group, &since)) return since == started;
+    if (kill(-pid, 0) != 0 && errno == ESRCH) return false;
+    DIR *proc = opendir("/proc");
+    if (!proc) return false;
+    for (struct dirent *entry; !found && (entry = readdir(proc)); ) {
+        int member = atoi(entry->d_name);
+        found = member > 0 && read_stat(member, &group, &since) && group == pid && since >= started;
+    }
+    closedir(proc);
+    return found;
 }

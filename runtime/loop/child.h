@@ -16,6 +16,7 @@ typedef struct neap_child_options {
     const char *const *env;        /* NULL-terminated "NAME=value"; exactly this, nothing inherited */
     const char *cwd;               /* NULL: ours */
     int pipes;                     /* bit n set: descriptor n (0..2) is a pipe to us; else /dev/null */
+    bool held;                     /* it exists, and becomes its program only when it is released; it ends when we die before that */
 } neap_child_options;
 
 /* status: exit code, or -1 when a signal ended it; signal: its number or 0. */
@@ -23,6 +24,8 @@ typedef void (*neap_child_exit_fn)(void *arg, int status, int signal);
 
 /* NULL and err when it could not be started (no such program, no such directory). */
 neap_child *neap_child_new(neap_loop *loop, const neap_child_options *o, neap_child_exit_fn on_exit, void *arg, neap_err *err);
+/* Let a held child become its program. False and err when it could not; on_exit comes all the same. */
+bool neap_child_release(neap_child *c, neap_err *err);
 neap_stream *neap_child_stream(neap_child *c, int n);     /* hands descriptor n's stream to the caller, once */
 int  neap_child_pid(const neap_child *c);
 neap_loop *neap_child_loop(const neap_child *c);
@@ -32,8 +35,15 @@ bool neap_child_has_left(const neap_child *c);
 /* After on_exit: free. Before: KILL the group at once, free when it is gone, no callback. */
 void neap_child_free(neap_child *c);
 
+/* For the loop that closes: the child behind a forgotten handle is killed; its handle closes when it is gone. */
+struct uv_handle_s;
+void neap_child_forget(struct uv_handle_s *handle);
+
 /* Clock ticks after boot at which process `pid` started (/proc/PID/stat field 22), 0 when it is gone.
  * pid + start time names a process for ever. */
 int64_t neap_child_started(int pid);
+/* Does anything of the group live that process `pid`, started at `started`, led? The leader itself or what outlived it; zombies do not
+ * count. The number of a group is not given to anybody else while the group lasts. */
+bool neap_child_group_lives(int pid, int64_t started);
 
 #endif

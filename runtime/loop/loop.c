@@ -1,14 +1,14 @@
 /* loop.c -- the one event loop.
  *
  * Promises: nothing is lost silently. Every handle lives until its close callback ran; closing the loop counts
- * what somebody forgot, closes it and waits for it. A forgotten child is killed with its group, because a handle of
- * a process may only be closed after its exit (libuv leaves a zombie otherwise).
+ * what somebody forgot, closes it and waits for it. A forgotten child is killed with its group, and its handle is closed
+ * only after its exit (it would stay a zombie otherwise).
  *
  * Forgotten handles are closed with their `data` set to NULL: the callbacks of this folder take that as
  * "nobody is listening", since what they would call has probably been freed.
  *
  * Whoever has a loop writes to pipes whose far ends may go away. That is an error to be told, not a signal to die of, so
- * SIGPIPE is ignored from the first loop on; children get the default action back from libuv.
+ * SIGPIPE is ignored from the first loop on; children get the default action back (child.c).
  *
  * Stalls are measured, not prevented: a turn's length less the time libuv was idle in it is what the
  * callbacks took. Rejected: a heartbeat timer that aborts, which fails on busy machines for no fault of ours.
@@ -23,6 +23,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "loop/child.h"
 
 struct neap_loop {
     uv_loop_t uv;
@@ -74,7 +75,7 @@ static void close_one(uv_handle_t *handle, void *count) {
     if (uv_is_closing(handle)) return;
     ++*(int *)count;
     handle->data = NULL;
-    if (handle->type == UV_PROCESS) kill(-uv_process_get_pid((uv_process_t *)handle), SIGKILL);
+    if (handle->type == UV_SIGNAL) neap_child_forget(handle);      /* signals are listened to for children only */
     else uv_close(handle, NULL);
 }
 
