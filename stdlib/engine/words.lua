@@ -9,7 +9,7 @@ local raise = require("core.raise")
 local sandbox = require("engine.sandbox")
 local task = require("native.task")
 local text = require("core.text")
-local value = require("native.value")
+local null = require("native.value").null
 
 local function current(word)
   local c = context.current()
@@ -142,7 +142,7 @@ function M.report(grid)
   local rows = {}
   for i, row in ipairs(grid.rows or {}) do
     rows[i] = {}
-    for k = 1, #(grid.columns or row) do rows[i][k] = row[k] == nil and value.null or row[k] end
+    for k = 1, #(grid.columns or row) do rows[i][k] = row[k] == nil and null or row[k] end
   end
   c.run:reported { step = c.step, grid = { title = grid.title, columns = grid.columns, rows = rows, remark = grid.remark } }
 end
