@@ -11,6 +11,7 @@
 local M = {}
 
 local duration = require("core.duration")
+local file = require("native.file")
 local guard = require("native.guard")
 local native = require("native.pg")
 local raise = require("core.raise")
@@ -219,7 +220,7 @@ end
 -- A path becomes a stream; whoever opened it closes it.
 local function as_stream(place, mode)
   if type(place) ~= "string" then return place, nil end
-  local stream = raise.check(require("native.file").open(place, mode))
+  local stream = raise.check(file.open(place, mode))
   return stream, stream
 end
 
@@ -236,6 +237,7 @@ function methods.copy_out(o, sql, to, wanted)
   local stream, own = as_stream(to, "w")
   local from <close> = raise.check(connection:copy_out(sql, wanted))
   local closing <close> = own
+  local following <close> = o.context.progress and o.context.progress(function () return from:moved() end)
   local moved = raise.check(from:pipe(stream))
   raise.check(from:close())
   if closing then raise.check(closing:close()) end
@@ -388,6 +390,8 @@ function methods.copy_in(o, sql, from)
   local into <close> = to
   local stream, own = as_stream(from, "r")
   local closing <close> = own
+  local whole = type(from) == "string" and raise.check(file.stat(from)).size or nil
+  local following <close> = o.context.progress and o.context.progress(function () return stream:moved(), whole end)
   local moved = raise.check(stream:pipe(into))
   raise.check(into:close())
   if closing then raise.check(closing:close()) end

@@ -164,8 +164,8 @@ M.sections = {
       "needs, each, done and verify only read, in every mode. The guard beneath Lua refuses a write there, whatever the clause tries; on PostgreSQL the server refuses it too. act, undo and "
         .. "after may write. Every write is recorded before it begins and after it ends, and the record is on disk before the write begins.",
       "Words for clauses: check(ok, \"truth hoped for\", actual), check.same(a, b, truth), check.at_least, check.at_most; wait_until(fn, { every =, within =, times = }); "
-      .. "note(format, …); report { title =, columns =, rows =, remark = } for a table "
-        .. "for a line of evidence; try(fn, …) for an error that is expected; scratch \"name\" for a name that only this run has; require \"std.NAME\" for words of the trade; "
+        .. "note(format, …) for a line of evidence; report { title =, columns =, rows =, remark = } for a table; "
+        .. "try(fn, …) for an error that is expected; scratch \"name\" for a name that only this run has; require \"std.NAME\" for words of the trade; "
         .. "step:result() for what an earlier act returned.",
       "A check states what is hoped for, \"orders are back\", so that the line reads right with a yes and with a no before it.",
       "pcall and try do not catch what is not the runbook's to catch: a cancellation, a refusal, a journal that cannot be written, a value that a preview withholds.",

@@ -39,6 +39,10 @@ function Run:noted(n)
   self.record:event("note", n.step.id, { text = n.text, item = step_engine.key_of(n.item) })
 end
 
+function Run:progressed(p)
+  if self.ctx.view.progress then self.ctx.view:progress(p) end
+end
+
 -- What a target says on the side (a NOTICE of PostgreSQL).
 function Run:noticed(n)
   self.record:event("notice", n.step.id, { severity = n.severity, text = n.text, from = n.from })

@@ -9,6 +9,7 @@ local guard = require("native.guard")
 local inventory = require("engine.inventory")
 local load = require("engine.load")
 local params = require("engine.params")
+local progress = require("engine.progress")
 local raise = require("core.raise")
 local sandbox = require("engine.sandbox")
 local system = require("native.system")
@@ -62,6 +63,7 @@ local function bind_all(session, model)
       local c = context.current()
       return c and c.step.clauses.max_rows or session.environment.settings.max_rows
     end,
+    progress = progress.watch,
     notice = function (severity, message, role)
       local c = context.current()
       if c and c.run.noticed then c.run:noticed { step = c.step, severity = severity, text = message, from = role } end
