@@ -2,6 +2,7 @@
 -- is news; the events themselves are read from the journal, so that a watcher can never be shown
 -- something that is not durable, and misses nothing between the two.
 local journal = require "native.journal"
+local raise = require "core.raise"
 local runs = require "command.runs"
 local task = require "native.task"
 local view = require "command.view"
@@ -34,6 +35,14 @@ local function wait_for_news(client)
   return nil
 end
 
+-- Nobody writes the journal of a run that was killed; what it wrote last may have come after our last look.
+local function look_again(state, run, seq, shown)
+  local ended
+  seq, ended = catch_up(state, run, seq, shown)
+  if ended then return seq, ended end
+  return raise("unknown", ("run %s died: nobody writes its journal any more"):format(run), ("Go on with: neap resume %s"):format(run))
+end
+
 ---@param operands string[]
 ---@param _ Parsed
 ---@param context table
@@ -45,8 +54,12 @@ function M.run(operands, _, context)
     local client = row.status == "running" and watch.connect(watchers.path(context.state, row.run)) or nil
     local seq, ended = catch_up(context.state, row.run, 0, shown)
     while not ended do
-      client = wait_for_news(client)
-      seq, ended = catch_up(context.state, row.run, seq, shown, ended)
+      if not client and not journal.is_written(context.state, row.run) then
+        seq, ended = look_again(context.state, row.run, seq, shown)
+      else
+        client = wait_for_news(client)
+        seq, ended = catch_up(context.state, row.run, seq, shown, ended)
+      end
     end
     if client then client:close() end
     return ended.exit or 0

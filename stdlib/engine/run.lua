@@ -70,6 +70,27 @@ end
 
 -- ---- targets: locks and holds ----
 
+-- " as anna on iris", when a command must be given by somebody else or elsewhere than here.
+local function given_by(held)
+  local user, host = held:match(" by (%S+) on (%S+) since ")
+  if not user or (user == system.user() and host == system.host()) then return "" end
+  return (" as %s on %s"):format(user, host)
+end
+
+-- Who has the lock: by the hold of a run that has acted, else by what its session is called on the target.
+local function in_use(t, g, err)
+  local asked, held = pcall(g.held, t.object)
+  local who = asked and held or err.message
+  local run = who:match("run (%x+) of ") or who:match("neap:[^:]*:(%x+)")
+  local hint = run and ("Wait until it has ended, or follow it%s with: neap watch %s"):format(given_by(who), run)
+  return raise.new("busy", ("\"%s\" is in use: %s"):format(t.role, who), hint or err.hint or "Wait for it, or look with neap watch.")
+end
+
+local function kept(t, held)
+  return raise.new("busy", ("\"%s\" is kept by a run that still owes something: %s"):format(t.role, held),
+    ("Settle it%s with: neap resume %s"):format(given_by(held), held:match("run (%S+)") or "?"))
+end
+
 --- Take every target for this run. Raises {busy} naming the holder. (In mode "plan" a lock is only looked at.)
 function Run:lock_targets()
   guard.mode("run")
@@ -77,15 +98,9 @@ function Run:lock_targets()
     local g = session.keeper(t)
     if g then
       local ok, err = g.lock(t.object)
-      if not ok then
-        error(raise.new("busy", ("\"%s\" is in use: %s"):format(t.role, err.message), err.hint or "Wait for it, or look with neap watch."), 0)
-      end
+      if not ok then error(in_use(t, g, err), 0) end
       local held = g.held(t.object)
-      if held and not held:find("run " .. self.run_id, 1, true) then
-        local holder = held:match("run (%S+)") or "?"
-        error(raise.new("busy", ("\"%s\" is kept by a run that still owes something: %s"):format(t.role, held),
-          ("Settle it with: neap resume %s"):format(holder)), 0)
-      end
+      if held and not held:find("run " .. self.run_id, 1, true) then error(kept(t, held), 0) end
     end
   end
 end

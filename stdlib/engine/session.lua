@@ -143,6 +143,15 @@ local function prepare(session, options)
   session.targets = M.identify(session)
 end
 
+-- What a runbook is called in the journal, on the target and on the screen: its name below a folder of runbooks, or the
+-- name of its file. A path would push the run's id out of a session's name, which has 63 bytes on PostgreSQL.
+local function name_of(given)
+  if not given then return nil end
+  local name, below = given:gsub("%.lua$", ""):gsub("^.*runbooks/", "")
+  local is_path = below == 0 and (given:find("^%.?%.?/") or given:find("%.lua$"))
+  return is_path and name:match("[^/]+$") or name
+end
+
 --- Open a session.
 ---@param ctx table the command's context
 ---@param options table {run_id=, source=, path=, values=}
@@ -153,7 +162,7 @@ function M.open(ctx, options)
   local folders = load.folders(ctx.share)
   session.model = load.load(options.path or load.find(ctx.runbook, folders), {
     run_id = session.run_id, folders = folders, source = options.source,
-    name = ctx.runbook and ctx.runbook:gsub("%.lua$", ""):gsub("^.*runbooks/", "") or nil,
+    name = name_of(ctx.runbook),
     results = function (step) return M.result_of(step) end,
   })
   if session.model.retired then

@@ -11,6 +11,7 @@ local journal = require "native.journal"
 local neap = require "tests.support.neap"
 local servers = require "tests.support.servers"
 local suite = require "tests.support.suite"
+local text = require "native.text"
 
 local M = {}
 
@@ -51,8 +52,8 @@ local function add_words(stage, user)
   local bound = { run = true, plan = true, resume = true, undo = true, check = true, doctor = true }
 
   --- Write a runbook of the stage.
-  function stage.runbook(name, text)
-    suite.write(stage.dir .. "/" .. name .. ".lua", text)
+  function stage.runbook(name, source)
+    suite.write(stage.dir .. "/" .. name .. ".lua", source)
     if user then T.owner(stage.dir .. "/" .. name .. ".lua", user) end
   end
 
@@ -86,8 +87,18 @@ local function add_words(stage, user)
 
   function stage.run(name, ...) return stage.neap { "run", name, ... } end
 
-  --- Rows of the index, the newest first.
-  function stage.runs() return T.run(function () return assert(journal.index.list(stage.state, {})) end) end
+  -- What neap prints as JSON lines.
+  local function lines_of(arguments)
+    local list = {}
+    for line in stage.neap(arguments).out:gmatch("[^\n]+") do list[#list + 1] = text.parse(line) end
+    return list
+  end
+
+  --- Rows of the index, the newest first. Another user's are read by a neap of that user: nobody else may.
+  function stage.runs()
+    if user then return lines_of { "history", "--json" } end
+    return T.run(function () return assert(journal.index.list(stage.state, {})) end)
+  end
 
   --- The id of the newest run.
   function stage.latest()
@@ -97,6 +108,7 @@ local function add_words(stage, user)
 
   --- The records of a run, the newest one when none is named.
   function stage.records(run)
+    if user then return lines_of { "show", run or stage.latest(), "--json" } end
     return T.run(function () return assert(journal.read(stage.state, run or stage.latest(), 0)) end)
   end
 
