@@ -1,6 +1,6 @@
 /* pg_probe.c -- what became of a write whose run died: asked by resume, from the evidence of the intent, before anything is done again.
  *
- *   native.pg.probe(conn, evidence)               "done" | "not begun" | "running" | nil, reason
+ *   native.pg.probe(conn, evidence)               "done" | "not begun" | "running" | "ended" | nil, reason
  *   native.pg.orphan(conn, evidence, {end_it=})   the same, after the backend that was left working has ended (or was ended)
  *
  * The connection may be closed: the inquiry opens its own, since what is asked about may be what keeps the old one busy.
@@ -33,6 +33,7 @@ static int probe_deliver(lua_State *L, neap_op *o) {
     case NEAP_PG_COMMITTED: lua_pushliteral(L, "done"); break;
     case NEAP_PG_ABORTED: lua_pushliteral(L, "not begun"); break;
     case NEAP_PG_RUNNING: lua_pushliteral(L, "running"); break;
+    case NEAP_PG_GONE: lua_pushliteral(L, "ended"); break;
     default: lua_pushnil(L);
     }
     lua_pushstring(L, p->fate == NEAP_PG_GONE ? "its session has ended, and without a transaction id nobody can say how" : p->reason);
@@ -92,7 +93,8 @@ static int inquire(lua_State *L, bool end_it, int64_t within_ms) {
     return neap_gate_enter(L, &p->base.gate);
 }
 
-/* probe(conn, evidence) -> "done" | "not begun" | "running" | nil, reason. Effect: read. */
+/* probe(conn, evidence) -> "done" | "not begun" | "running" | "ended" (without a transaction id nobody can say how) | nil, reason.
+ * Effect: read. */
 int neap_pg_probe(lua_State *L) { return inquire(L, false, 0); }
 
 /* orphan(conn, evidence, {end_it=false, within_ms=60000}) -> as probe, waiting until it is decided; with end_it the backend is

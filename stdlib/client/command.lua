@@ -45,11 +45,8 @@ function result_methods:err() return self.values.err end
 ---@effect pure
 function result_methods:truncated() return self.values.truncated end
 
-local methods = {}
+local methods, guardians = {}, {}
 local meta = { __index = methods, __name = "command" }
-
-local guardians = {}
-local POLL_MS, GRACE_MS = 50, 5000
 
 local function check_argv(role, argv)
   if type(argv) == "table" and #argv > 0 then
@@ -66,8 +63,7 @@ end
 ---@param spec { argv: string[], cwd: string?, env: table? }
 ---@return table command
 function M.bind(role, spec)
-  local object = { kind = M.kind, role = role, argv = check_argv(role, spec.argv), cwd = spec.cwd, env = spec.env or {}, methods = methods,
-    guardians = guardians }
+  local object = { kind = M.kind, role = role, argv = check_argv(role, spec.argv), cwd = spec.cwd, env = spec.env or {}, methods = methods, guardians = guardians }
   return setmetatable(object, meta)
 end
 
@@ -156,27 +152,37 @@ function methods:card()
   return { kind = M.kind, id = "process:" .. self.role, lines = lines }
 end
 
--- Is the process of that intent gone within the time?
-local function is_gone(write, within_ms)
+-- ---- for the engine ----
+
+local POLL_MS <const>, GRACE_MS <const> = 50, 5000
+
+-- Wait until nothing of the command's group is left: true, or false when the time is over.
+local function is_over(evidence, within_ms)
   local ends = task.now_ms() + within_ms
-  while process.probe(write) do
+  while process.probe(evidence) == "running" do
     if task.now_ms() >= ends then return false end
     task.sleep(POLL_MS)
   end
   return true
 end
 
---- What became of a program whose run died. One that still works is waited for, then ended with all it started. Nobody but
---- the step's own proof can say what it had done by then, so there is no answer.
----@param write table the intent
----@param within_ms integer
-function guardians.probe(_, write, within_ms)
-  if is_gone(write, within_ms) then return nil end
-  system.kill_group(write.pid, write.started, "TERM")
-  if is_gone(write, GRACE_MS) then return nil end
-  system.kill_group(write.pid, write.started, "KILL")
-  if not is_gone(write, GRACE_MS) then raise("unknown", ("process %d is still there and cannot be ended"):format(write.pid)) end
-  return nil
+local function end_group(evidence, within_ms)
+  system.kill_group(evidence.pid, evidence.started, "TERM")
+  if is_over(evidence, math.min(GRACE_MS, within_ms)) then return true end
+  system.kill_group(evidence.pid, evidence.started, "KILL")
+  return is_over(evidence, within_ms)
+end
+
+--- What became of a command whose run died: "not begun" (it is let go only when its pid is durable, and there is none), "running"
+--- while it or anything of its process group lives, else nil: how it ended nobody knows.
+---@param _ table the command
+---@param evidence table the intent, with pid and started
+---@param options { within_ms: integer, end_it: boolean? }
+function guardians.probe(_, evidence, options)
+  if not evidence.pid then return "not begun" end
+  local over
+  if options.end_it then over = end_group(evidence, options.within_ms) else over = is_over(evidence, options.within_ms) end
+  return not over and "running" or nil
 end
 
 return M

@@ -18,7 +18,7 @@ M.fields = {
   pin = { type = "string", help = "the identity it must have: \"file:/srv/app/migrations\"" },
 }
 
-local methods = {}
+local methods, guardians = {}, {}
 local meta = { __index = methods, __name = "folder" }
 
 local function absolute(path)
@@ -34,7 +34,7 @@ function M.bind(role, spec)
   if type(spec.path) ~= "string" or spec.path == "" then
     raise("config", ("folder \"%s\" has no path"):format(role), "Write folder { path = \"/srv/app/migrations\" } in the inventory.")
   end
-  return setmetatable({ kind = M.kind, role = role, root = absolute(spec.path), methods = methods }, meta)
+  return setmetatable({ kind = M.kind, role = role, root = absolute(spec.path), methods = methods, guardians = guardians }, meta)
 end
 
 local function inside(self, name)
@@ -166,6 +166,18 @@ function methods:card()
     lines[3] = { "free", bytes.format((self:space())) }
   end
   return { kind = M.kind, id = "file:" .. self.root, lines = lines }
+end
+
+-- ---- for the engine ----
+
+--- What became of a write whose run died: "done", "not begun", "half" (a .part lies beside the name) or nil. Told by looking:
+--- what wrote the file was neap itself, so nothing can be left working.
+---@param _ table the folder
+---@param evidence table the intent
+function guardians.probe(_, evidence)
+  local found, err = file.probe(evidence)
+  if err then error(err, 0) end
+  return found
 end
 
 return M

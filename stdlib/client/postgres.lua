@@ -484,15 +484,67 @@ function guardians.hold(o, words) return raise.check(locker(o):hold_set(key_of(o
 --- Take the hold away.
 function guardians.release(o) return raise.check(locker(o):hold_clear(key_of(o))) end
 
---- What became of a write whose run died: "done", "not begun", "running" or nil. Waits for what was left working.
+-- The database a pg.create or pg.drop was about: the subject is "pg:<system identifier>/<name>".
+local function named(evidence) return evidence.subject and evidence.subject:match("^pg:[^/]+/(.+)$") end
+
+-- "CREATE INDEX CONCURRENTLY name ON table (…": the index's name and the table as it is written, nil for every other way to say it.
+local function index_of(sql)
+  local rest = sql:match("^%s*[Cc][Rr][Ee][Aa][Tt][Ee]%s+(.*)$")
+  local words = rest and rest:upper():match("^UNIQUE%s+INDEX%s+CONCURRENTLY%s+") or rest and rest:upper():match("^INDEX%s+CONCURRENTLY%s+")
+  if not words then return nil end
+  rest = rest:sub(#words + 1)
+  rest = rest:sub(#(rest:upper():match("^IF%s+NOT%s+EXISTS%s+") or "") + 1)
+  local plain, on = rest:match("^([%a_][%w_$]*)%s+[Oo][Nn]%s+(.*)$")
+  local quoted
+  if not plain then quoted, on = rest:match("^\"([^\"]+)\"%s+[Oo][Nn]%s+(.*)$") end
+  local name = quoted or plain and plain:lower()
+  local there = on and (on:match("^[%w_$.]+") or on:match("^\"[^\"]+\"%.?\"?[^\"(]*\"?"))
+  return name and there and { index = name, table = there:match("^(.-)%s*$") }
+end
+
+-- Writes that leave no transaction behind are judged by what is there, once nobody works on them any more.
+local LOOK <const> = {
+  ["pg.create"] = function (o, evidence)
+    local name = named(evidence)
+    return name and (methods.exists(o, name) and "done" or "not begun")
+  end,
+  ["pg.drop"] = function (o, evidence)
+    local name = named(evidence)
+    local limits = name and methods.rows(o, "SELECT datconnlimit AS most FROM pg_catalog.pg_database WHERE datname = $1", name)
+    if not limits then return nil end
+    if not limits[1] then return "done" end
+    return limits[1].most == -2 and "half" or "not begun"     -- -2: a drop that was interrupted
+  end,
+  -- Sessions are not brought back by a rollback.
+  ["pg.terminate"] = function (o, evidence)
+    local name = named(evidence)
+    return name and (#methods.sessions(o, name) == 0 and "done" or "half")
+  end,
+  -- An index that was being built beside the writers is there and valid, there and invalid, or not there.
+  ["pg.exec"] = function (o, evidence)
+    local made = index_of(evidence.text or "")
+    if not made then return nil end
+    local there = evidence.database and evidence.database ~= methods.card(o).database and methods.on(o, evidence.database) or o
+    local rows = methods.rows(there, [[
+      SELECT i.indisvalid AND i.indisready AS valid FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+       WHERE c.relname = $1 AND i.indrelid = pg_catalog.to_regclass($2)]], made.index, made.table)
+    if not rows[1] then return "not begun" end
+    return rows[1].valid and "done" or "half"
+  end,
+}
+
+--- What became of a write whose run died: "done", "not begun", "half", "running" (after `within_ms`; with `end_it` its backend
+--- is ended) or nil: nobody knows. Any database of the server can tell.
 ---@param evidence table the intent
----@param within_ms integer
-function guardians.probe(o, evidence, within_ms)
-  local there = o
-  if evidence.database and evidence.database ~= o.database and o.server.root then there = methods.on(o, evidence.database) end
-  if not subject(there) and not there.parent then methods.card(there) end
-  local connection <close> = raise.check(native.new(options(there)))
-  return (native.orphan(connection, evidence, { within_ms = within_ms }))
+---@param patience { within_ms: integer, end_it: boolean? }
+function guardians.probe(o, evidence, patience)
+  if not subject(o) and not o.parent then methods.card(o) end
+  local connection <close> = raise.check(native.new(options(o)))
+  local found, why = native.orphan(connection, evidence, patience)
+  local look = LOOK[evidence.primitive]
+  if look and (found == "ended" or (found == "not begun" and evidence.primitive == "pg.terminate")) then return look(o, evidence) end
+  if not found and why ~= "" then error(raise.new("unknown", why), 0) end
+  return found ~= "ended" and found or nil
 end
 
 --- Close every connection of the object.

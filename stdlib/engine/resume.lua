@@ -6,8 +6,11 @@
 -- nobody there the run stays as it is (75).
 --
 --   intent, no end:  done says yes → ok, found done
---                    done says no, and no write is half or unknown → pending, acts again
+--                    done says no, and every write is known not to have begun → pending, acts again
 --                    otherwise → ask; nobody there → 75
+--
+-- An orphan is given the rest of its step's time (a minute where the step names none), then it is ended; while it cannot be
+-- ended nothing is asked and nothing is started. What a transaction's statements did is what became of the transaction.
 
 local M = {}
 
@@ -22,7 +25,7 @@ local session = require("engine.session")
 local system = require("native.system")
 local unwind = require("engine.unwind")
 
-local ORPHAN_MS = 60000
+local ORPHAN_MS, END_MS = 60000, 15000
 
 -- ---- folding the journal ----
 
@@ -38,9 +41,16 @@ end
 
 local FOLD = {}
 
-function FOLD.run(fold, _, body) fold.run = body end
-function FOLD.resume(fold) fold.ended = nil end
+function FOLD.run(fold, _, body) fold.run, fold.owner = body, body end
+function FOLD.resume(fold, _, body) fold.ended, fold.owner = nil, body end
 FOLD["end"] = function (fold, _, body) fold.ended = body end
+
+-- Writes whose end is known count for the attempt that made them, and no longer once it was repeated or taken back.
+local function forget_settled_writes(s)
+  for seq, write in pairs(s.writes) do
+    if write.outcome then s.writes[seq] = nil end
+  end
+end
 
 function FOLD.step(fold, id, body)
   local s = step_state(fold, id)
@@ -48,6 +58,7 @@ function FOLD.step(fold, id, body)
     s.attempts = math.max(s.attempts, body.attempt or 1)
     s.status = nil
   elseif body.state == "intent" then
+    if body.item == nil then forget_settled_writes(s) end
     s.intents[#s.intents + 1] = { item = body.item }
     s.in_doubt = true
     for _, name in ipairs { "undo", "after" } do (s.settled or {})[(body.item or "") .. "\0" .. name] = nil end
@@ -59,8 +70,8 @@ end
 function FOLD.each(fold, id, body) step_state(fold, id).each = body.items end
 function FOLD.item(fold, id, body) step_state(fold, id).items[body.item] = body.status end
 
-function FOLD.intent(fold, id, body, seq)
-  body.seq = seq
+function FOLD.intent(fold, id, body, seq, at)
+  body.seq, body.at = seq, at
   step_state(fold, id).writes[seq] = body
 end
 
@@ -85,6 +96,7 @@ function FOLD.settled(fold, id, body)
   s.settled = s.settled or {}
   s.settled[(body.item or "") .. "\0" .. body.clause] = true
   s.status, s.in_doubt, s.items = nil, false, {}
+  forget_settled_writes(s)
 end
 
 function FOLD.answer(fold, id, body) fold.answers[id] = body.value end
@@ -94,7 +106,7 @@ function M.fold(records)
   local fold = { steps = {}, order = {}, answers = {}, last = records[#records] }
   for _, r in ipairs(records) do
     local f = FOLD[r.kind]
-    if f then f(fold, r.step, r.body, r.seq) end
+    if f then f(fold, r.step, r.body, r.seq, r.at) end
   end
   return fold
 end
@@ -151,37 +163,90 @@ local function object_of(run, role)
   return nil
 end
 
--- What became of one write: "done", "not begun", "half" or nil. Orphans first.
-local function settle_write(run, id, write)
+local function warn(run, id, from, words)
+  run.record:event("notice", id, { severity = "warning", text = words, from = from })
+  run.record:sync()
+end
+
+local function name_of(step)
+  return step and ("step %s"):format(step.number) or "a step that is no longer there"
+end
+
+-- How long an orphan may still work: to the end of its step's time.
+local function patience(step, write)
+  local within = step and step.within
+  return within and math.max(write.at + within - system.wall_ms(), 0) or ORPHAN_MS
+end
+
+-- "done", "not begun", "half" or nil, once nothing works on the write any more.
+local function outlast(run, step, write, g, object)
+  local function probe(options) return g.probe(object, write, options) end
+  local found = probe { within_ms = 0 }
+  if found ~= "running" then return found end
+  local who = ("%s of %s"):format(write.text or write.primitive, name_of(step))
+  warn(run, write.step, write.target, who .. " is still being worked on; waiting for it")
+  found = probe { within_ms = patience(step, write) }
+  if found ~= "running" then return found end
+  warn(run, write.step, write.target, who .. " has had its time; ending it")
+  found = probe { within_ms = END_MS, end_it = true }
+  if found ~= "running" then return found end
+  raise("unknown", who .. " is still being worked on, and could not be ended", "Nothing was started again. End it by hand, then resume.", { failed_step = step })
+end
+
+local STATUS <const> = { done = "ok", ["not begun"] = "failed" }
+
+-- What became of one write. Orphans first.
+local function settle_write(run, id, step, write)
   local object = object_of(run, write.target)
   local g = object and object.guardians
   local found
+  write.step = id
   if g and g.probe then
-    local ok, answer = pcall(g.probe, object, write, ORPHAN_MS)
-    if ok then found = answer else run.record:event("notice", id, { severity = "warning", text = tostring(answer), from = write.target }) end
+    local ok, answer = pcall(outlast, run, step, write, g, object)
+    if ok then found = answer
+    else
+      answer = raise.of(answer)
+      if answer.failed_step then error(answer, 0) end
+      warn(run, id, write.target, answer.message)
+    end
   end
-  local status = found == "done" and "ok" or found == "not begun" and "failed" or "unknown"
-  run.record:event("outcome", id, { intent = write.seq, status = status, found = found or "nobody knows" })
-  return found
+  write.outcome = STATUS[found] or "unknown"
+  run.record:event("outcome", id, { intent = write.seq, status = write.outcome, found = found or "nobody knows" })
 end
 
-local function settle_writes(run, id, s)
-  local doubtful = false
+local function in_order(writes)
   local seqs = {}
-  for seq, write in pairs(s.writes) do
-    if not write.outcome or write.outcome == "unknown" then seqs[#seqs + 1] = seq end
-  end
+  for seq in pairs(writes) do seqs[#seqs + 1] = seq end
   table.sort(seqs)
-  for _, seq in ipairs(seqs) do
-    local found = settle_write(run, id, s.writes[seq])
-    if found ~= "done" and found ~= "not begun" then doubtful = true end
+  local i = 0
+  return function ()
+    i = i + 1
+    return writes[seqs[i]]
   end
-  return doubtful
 end
 
-local function any_done(s)
+-- Ask what became of every write that has no outcome, or of those whose outcome is unknown too.
+local function settle_writes(run, id, step, s, unknown_too)
+  for write in in_order(s.writes) do
+    if not write.outcome or (unknown_too and write.outcome == "unknown") then settle_write(run, id, step, write) end
+  end
+end
+
+-- A statement that was answered is only done when its transaction is.
+local function follow_transactions(s)
+  local fate = {}
   for _, write in pairs(s.writes) do
-    if write.outcome == "ok" then return true end
+    if write.primitive == "pg.begin" and write.xid then fate[write.xid] = write.outcome end
+  end
+  for _, write in pairs(s.writes) do
+    if write.xid and fate[write.xid] then write.outcome = fate[write.xid] end
+  end
+end
+
+-- Is there a write of this outcome?
+local function any(s, outcome)
+  for _, write in pairs(s.writes) do
+    if write.outcome == outcome then return true end
   end
   return false
 end
@@ -205,21 +270,30 @@ local function found_done(run, step, s, note)
   run.record:event("step", step.id, { state = "end", number = step.number, status = "ok", found = true, ms = 0, attempt = s.attempts, note = note })
 end
 
+-- Is it done? true, false, or nil and why nobody can say. `verify` passes when it does not raise.
+local function asked(run, step)
+  local proof = step.clauses.done and "done" or "verify"
+  local ok, result = clause.call(run, step, proof)
+  guard.reads()
+  if not ok and result.code ~= "check" then return nil, result.message end
+  if not ok then return false end
+  return result and true or result == nil and proof == "verify"
+end
+
 local function settle_step(run, step, s)
-  local doubtful = settle_writes(run, step.id, s)
+  warn(run, step.id, "neap", ("step %s, \"%s\", was interrupted: unknown whether it was done"):format(step.number, step.title))
+  settle_writes(run, step.id, step, s, true)
+  follow_transactions(s)
   if step.kind ~= "change" then return end
+  local doubtful = any(s, "unknown")
   if step.clauses.each then
     if doubtful and not step.clauses.done and ask_human(run, step, "a write has no outcome") then found_done(run, step, s, "a human says it is done") end
     return
   end
-  local proof = step.clauses.done and "done" or "verify"
-  local ok, result = clause.call(run, step, proof)
-  guard.reads()
-  if ok and result ~= false and result ~= nil then return found_done(run, step, s, "found done") end
-  if ok and proof == "verify" and result == nil then return found_done(run, step, s, "found done") end
-  local says_no = (ok and not result) or (not ok and result.code == "check")
-  if says_no and not doubtful and (step.clauses.done or not any_done(s)) then return end
-  local why = not ok and result.message or doubtful and "a write has no outcome and its proof says no" or "some of it was done"
+  local done, why = asked(run, step)
+  if done then return found_done(run, step, s, "found done") end
+  if done == false and not doubtful and not any(s, "ok") then return end
+  why = why or doubtful and "a write has no outcome and its proof says no" or "some of it was done"
   if ask_human(run, step, why) then found_done(run, step, s, "a human says it is done") end
 end
 
@@ -305,8 +379,17 @@ local function reopen(ctx)
   local records, why = journal.read(ctx.state, run_id, 0)
   if not records then error(why, 0) end
   local fold = M.fold(records)
+  if #records == 0 then raise("usage", ("run %s died before it recorded anything; it did nothing"):format(run_id), "Start a new run.") end
   if not fold.run then raise("invalid", ("the journal of run %s does not begin with a run record"):format(run_id)) end
-  return run_id, fold
+  return run_id, fold, rows[1]
+end
+
+-- A run that died between its last record and the seal: nothing is left to do but to seal it.
+local function seal_late(ctx, run_id, ended)
+  local handle <close> = wait_for_writer(ctx, run_id)
+  local sealed, why = handle:seal(ended)
+  if not sealed then error(why, 0) end
+  return 0
 end
 
 -- Prove that this is the same runbook on the same targets, take them, and go on writing its journal.
@@ -314,6 +397,7 @@ local function take_over(run, fold)
   check_same_text(fold.run, run.model)
   check_same_targets(fold.run, run.targets)
   run.resumed = true
+  run.owner_gone = fold.owner.host == system.host() and system.started(fold.owner.pid) ~= fold.owner.started
   run:lock_targets()
   run.journal = wait_for_writer(run.ctx, run.run_id)
   run.record = record.new(run.journal, run_engine.listeners(run))
@@ -335,7 +419,12 @@ local function with_run(ctx, run_id, fold, body)
   end)
 end
 
+-- Orphans of every clause first, those of an undo that was interrupted too; then the steps in doubt.
 local function settle_doubt(run, fold, steps)
+  for _, id in ipairs(fold.order) do
+    local step, s = steps[id], fold.steps[id]
+    if not (s.in_doubt and step) then settle_writes(run, id, step, s, false) end
+  end
   for _, id in ipairs(fold.order) do
     local step, s = steps[id], fold.steps[id]
     if step and s.in_doubt and not GOOD[s.status] then settle_step(run, step, s) end
@@ -348,8 +437,9 @@ end
 ---@param ctx table the command's context, with run = id or prefix
 ---@return integer exit code
 function M.run(ctx)
-  local run_id, fold = reopen(ctx)
+  local run_id, fold, row = reopen(ctx)
   local ended = fold.ended and fold.ended.status
+  if row.status == "running" and (ended == "ok" or ended == "undone") then return seal_late(ctx, run_id, ended) end
   if ended == "ok" or ended == "undone" then
     raise("usage", ("run %s ended: %s; there is nothing to resume"):format(run_id, ended), "Start a new run.")
   end
@@ -375,7 +465,7 @@ function M.undo(ctx)
     local steps = steps_by_id(run.model)
     restore(run, fold, steps)
     for _, id in ipairs(fold.order) do
-      if steps[id] and fold.steps[id].in_doubt then settle_writes(run, id, fold.steps[id]) end
+      settle_writes(run, id, steps[id], fold.steps[id], true)
     end
     if #run.stack:debts(true) == 0 then
       run.record:event("notice", "", { severity = "info", text = "nothing of this run can be undone, or all of it was", from = "neap" })

@@ -27,6 +27,7 @@ local Run = {}
 Run.__index = Run
 M.Run = Run
 
+local LOCK_MS, LOCK_PAUSE_MS = 10000, 100
 local SIGNAL_EXIT = { interrupt = 130, terminate = 143, hangup = 129, quit = 131 }
 
 -- ---- what the words and the steps call ----
@@ -91,14 +92,25 @@ local function kept(t, held)
     ("Settle it%s with: neap resume %s"):format(given_by(held), held:match("run (%S+)") or "?"))
 end
 
+-- The server may not yet have noticed that a killed run's session is over: then a resume waits for it, if nobody is behind it.
+local function lock(run, t, g)
+  local ends = task.now_ms() + LOCK_MS
+  while true do
+    local ok, err = g.lock(t.object)
+    if ok then return end
+    local own = run.owner_gone and err.message:find(run.run_id, 1, true)
+    if not own or task.now_ms() > ends then error(in_use(t, g, err), 0) end
+    task.sleep(LOCK_PAUSE_MS)
+  end
+end
+
 --- Take every target for this run. Raises {busy} naming the holder. (In mode "plan" a lock is only looked at.)
 function Run:lock_targets()
   guard.mode("run")
   for _, t in ipairs(self.targets) do
     local g = session.keeper(t)
     if g then
-      local ok, err = g.lock(t.object)
-      if not ok then error(in_use(t, g, err), 0) end
+      lock(self, t, g)
       local held = g.held(t.object)
       if held and not held:find("run " .. self.run_id, 1, true) then error(kept(t, held), 0) end
     end
@@ -339,6 +351,12 @@ function M.begin(run)
   local handle, err = journal.create(run.ctx.state, run.run_id)
   if not handle then error(err, 0) end
   run.journal = handle
+  -- In the index before its first record: a run that somebody has seen can be found.
+  local targets = {}
+  for i, t in ipairs(run.targets) do targets[i] = t.id end
+  local ok, why = journal.index.put(run.ctx.state, { run = run.run_id, runbook = model.name, environment = run.environment.name, user = system.user(), host = system.host(),
+    status = "running", targets = targets, started_ms = system.wall_ms() })
+  if not ok then error(why, 0) end
   run.record = record.new(handle, M.listeners(run))
   local body = { run = run.run_id, runbook = model.name, title = model.title, why = model.why, file = system.realpath(model.file) or model.file, environment = run.environment.name,
     inventory = system.realpath(session.inventory_path(run.ctx.inventory)), user = system.user(), uid = system.uid(), host = system.host(), pid = system.pid(), started = system.started(system.pid()),
@@ -346,11 +364,6 @@ function M.begin(run)
     targets = targets_body(run.targets), steps = steps_body(model) }
   run.record:event("run", "", body)
   run.record:sync()
-  local targets = {}
-  for i, t in ipairs(run.targets) do targets[i] = t.id end
-  local ok, why = journal.index.put(run.ctx.state, { run = run.run_id, runbook = model.name, environment = run.environment.name, user = system.user(), host = system.host(),
-    status = "running", targets = targets, started_ms = system.wall_ms() })
-  if not ok then error(why, 0) end
 end
 
 -- A check that fails in the survey fails the run before anything is written.
