@@ -87,7 +87,7 @@ describe("a command", function()
     child:read(5000)
     local pid = child:pid()
     local write = { pid = pid, started = require("native.system").started(pid) }
-    T.run(function() assert.is_nil(commands.bind("tool", { argv = { "sh" } }).guardians.probe(nil, write, 10)) end)
+    T.run(function() assert.is_nil(commands.bind("tool", { argv = { "sh" } }).guardians.probe(nil, write, { within_ms = 10, end_it = true })) end)
     assert.is_nil(child:wait(1000))
     child:close()
   end)
