@@ -271,7 +271,8 @@ describe("the probe of", function ()
 
     it("says running while something that it started works, though it is gone itself", function ()
       T.run(function ()
-        local running, intent, pid = orphan "sleep 60 >/dev/null 2>&1 & echo $!"
+        local running, intent, pid = orphan "sleep 60 >/dev/null 2>&1 & echo $!; read x"
+        running:shut()
         running:wait(5000)
         assert.equal(0, system.started(intent.pid))
         assert.equal("running", tool.guardians.probe(tool, intent, NOW))
