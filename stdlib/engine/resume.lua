@@ -24,6 +24,7 @@ local run_engine = require("engine.run")
 local session = require("engine.session")
 local system = require("native.system")
 local unwind = require("engine.unwind")
+local words = require("engine.words")
 
 local ORPHAN_MS, END_MS = 60000, 15000
 
@@ -163,8 +164,8 @@ local function object_of(run, role)
   return nil
 end
 
-local function warn(run, id, from, words)
-  run.record:event("notice", id, { severity = "warning", text = words, from = from })
+local function warn(run, id, from, sentence)
+  run.record:event("notice", id, { severity = "warning", text = sentence, from = from })
   run.record:sync()
 end
 
@@ -252,7 +253,7 @@ local function any(s, outcome)
 end
 
 local function ask_human(run, step, why)
-  local text = ("Step %s, \"%s\", began and nobody can say whether it was done: %s"):format(step.number, step.title, why)
+  local text = ("Step %s, \"%s\", began and nobody can say whether it was done: %s"):format(step.number, words.fill({ run = run }, step.title), why)
   if not run.ctx.interactive then raise("unknown", text, ("Find out, then: neap resume %s from a terminal."):format(run.run_id), { failed_step = step }) end
   while true do
     local typed = ask.put(run, { level = "manual", step = step.id, answers = { "done", "again", "abort" }, text = text .. "\nType done, again or abort:" })
@@ -281,7 +282,7 @@ local function asked(run, step)
 end
 
 local function settle_step(run, step, s)
-  warn(run, step.id, "neap", ("step %s, \"%s\", was interrupted: unknown whether it was done"):format(step.number, step.title))
+  warn(run, step.id, "neap", ("step %s, \"%s\", was interrupted: unknown whether it was done"):format(step.number, words.fill({ run = run }, step.title)))
   settle_writes(run, step.id, step, s, true)
   follow_transactions(s)
   if step.kind ~= "change" then return end

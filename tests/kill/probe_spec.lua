@@ -111,6 +111,22 @@ describe("the probe of", function ()
     end)
   end)
 
+  describe("rows copied in", function ()
+    it("says done when they were committed, and not begun when they were not", function ()
+      T.run(function ()
+        local function copy(rows)
+          return intents_of(function (db)
+            db:copy_in("copy item from stdin", suite.write(suite.temp() .. "/rows", rows))
+          end)[1]
+        end
+        local made = copy "7\n8\n"
+        assert.equal("pg.copy_in", made.primitive)
+        assert.equal("done", ask(made))
+        assert.equal("not begun", ask(copy "7\nx\n"))
+      end)
+    end)
+  end)
+
   describe("a statement that must be alone", function ()
     it("tells an index that was built from one that was not, and from half of one", function ()
       T.run(function ()

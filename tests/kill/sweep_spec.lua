@@ -226,6 +226,6 @@ describe("kill -9 at a system call of five steps that write", function ()
     assert.is_true(struck * 10 >= 9 * math.min(most or #points, #points), "the faults hardly ever struck")
   end
 
-  it("leaves what resume can finish, at points spread over the run #kill", function () sweep(50) end)
+  it("leaves what resume can finish, at points spread over the run #kill", function () sweep(32) end)
   it("leaves what resume can finish, at every one #kill #long", function () sweep() end)
 end)
