@@ -151,6 +151,10 @@ function M.runbook(info, rows, style)
     add(out, style:labelled(tostring(step.number), style:clean(step.title), { column = 3 }))
     if step.destroys then add(out, style:labelled("", "destroys " .. style:clean(step.destroys), { column = 3, paint = "red" })) end
   end
+  out[#out + 1] = ""
+  for _, line in ipairs(style:wrap("The options of every run (--env, --confirm, --no-input, ...) are in neap run --help.", style.width)) do
+    out[#out + 1] = style:paint("dim", line)
+  end
   return out
 end
 

@@ -1,6 +1,7 @@
 -- Which view a run gets, and what keeps it alive while the run goes on: ten ticks a second for the
 -- screen, the news of a resize, the answers of a person. Chosen by what was asked for (--json,
 -- --quiet) and then by what is there: a terminal gets the live list, anything else gets plain lines.
+local card = require "show.card"
 local system = require "native.system"
 local task = require "native.task"
 local term = require "native.term"
@@ -29,12 +30,28 @@ function M.new(context)
   return view
 end
 
+local choices = {
+  { "retry", "try the step again" }, { "skip REASON", "go on without it" }, { "undo", "take back what this run did, newest first, and stop" },
+  { "hold", "stop here and keep the targets" }, { "abort", "stop, and do what is owed" },
+}
+
 -- What a person reads before answering: the identity cards of what is meant, then the question.
-local function prompt_of(question, context)
-  local s = context.err_style
+local function prompt_of(question, context, cards)
+  local s, out = context.err_style, { "" }
+  for _, target in ipairs(cards) do
+    for _, line in ipairs(card.lines(target, s)) do out[#out + 1] = line end
+    out[#out + 1] = ""
+  end
   local lines = s:wrap(s:clean(question.text or question.question or "?", true), s.width - 4)
-  lines[1] = s:paint("bold", lines[1])
-  return "\n  " .. table.concat(lines, "\n  ") .. " "
+  for n, line in ipairs(lines) do
+    if n == #lines and question.explain then
+      for _, choice in ipairs(choices) do
+        for _, part in ipairs(s:labelled(choice[1], choice[2], { indent = 4, column = 11, label_paint = "bold" })) do out[#out + 1] = part end
+      end
+    end
+    out[#out + 1] = "  " .. (n == 1 and s:paint("bold", line) or line)
+  end
+  return table.concat(out, "\n") .. " "
 end
 
 ---The function the engine asks with: shows the cards and the question, waits for one line.
@@ -42,11 +59,12 @@ end
 ---@param context table
 ---@return fun(question: table): string|nil
 function M.asker(view, context)
+  view.asks = context.interactive
   return function(question)
     local cards = question.card
     if cards and (cards.id or cards.lines) then cards = { cards } end
-    view:pause(cards)
-    local ok, answer = pcall(term.read_line, prompt_of(question, context))
+    local shown = view:pause(cards)
+    local ok, answer = pcall(term.read_line, prompt_of(question, context, not shown and cards or {}))
     if not ok then context.err("\n") end          -- the question was taken back: its line ends here
     view:resume()
     if not ok then error(answer, 0) end

@@ -33,8 +33,8 @@ function M.put(run, question)
   return typed
 end
 
-local function answered(run, step, value, by)
-  run.record:event("answer", step or "", { value = value, by = by })
+local function answered(run, step, value, by, level)
+  run.record:event("answer", step or "", { value = value, by = by, level = level })
 end
 
 --- The name an operator types for a step that destroys: the value in the last braces of its text.
@@ -59,14 +59,15 @@ local function confirm_name(run, entry)
   if not run.ctx.interactive then refuse("destroys", name, entry.destroys) end
   local card = {}
   for _, t in ipairs(run.targets) do card[#card + 1] = { role = t.role, id = t.id, lines = t.lines } end
-  for _ = 1, TRIES do
-    local typed = M.put(run, { level = "name", step = entry.id, name = name, card = card,
-      text = ("Step %s destroys %s. Type %s to go on:"):format(entry.number, entry.destroys, name) })
+  local text = ("Step %s destroys %s. Type %s to go on:"):format(entry.number, entry.destroys, name)
+  for try = 1, TRIES do
+    local typed = M.put(run, { level = "name", step = entry.id, name = name, card = try == 1 and card or nil, text = text })
     if typed == name then
       answered(run, entry.id, typed, "typed")
       return
     end
     if typed == nil or typed == "" then break end
+    text = ("\"%s\" is not %s. Type %s to go on (try %d of %d):"):format(typed, name, name, try + 1, TRIES)
   end
   refuse("destroys", name, entry.destroys)
 end
@@ -110,13 +111,13 @@ end
 --- A step a human does. Returns true when done, false when skipped.
 function M.manual(run, step, what)
   if not run.ctx.interactive then
-    raise("unknown", ("step %s is done by a human: %s"):format(step.number, what), "Do it, then resume from a terminal.")
+    raise("unknown", ("step %s is done by a human: %s"):format(step.number, what), "Do it, then resume from a terminal.", { waiting = true })
   end
   while true do
     local typed = M.put(run, { level = "manual", step = step.id, answers = { "done", "skip", "abort" },
       text = ("%s\nType done, skip or abort:"):format(what) })
     if typed == "done" or typed == "skip" then
-      answered(run, step.id, typed, "typed")
+      answered(run, step.id, typed, "typed", "manual")
       return typed == "done"
     end
     if typed == "abort" or typed == nil then raise("check", ("the operator did not do: %s"):format(what)) end
@@ -130,17 +131,20 @@ local CHOICES = { "retry", "skip", "undo", "hold", "abort" }
 ---@return string|nil reason of a skip
 function M.failed(run, step, err)
   if not run.ctx.interactive then return run.model.on_failure end
+  local text, first = ("Step %s failed: %s"):format(step.number, err.message), true
   while true do
     local typed = M.put(run, { level = "failed", step = step.id, answers = CHOICES, error = { code = err.code, message = err.message, hint = err.hint },
-      text = ("Step %s failed: %s\nretry, skip REASON, undo, hold or abort?"):format(step.number, err.message) })
+      explain = first, text = text .. "\nretry, skip REASON, undo, hold or abort?" })
     if typed == nil then return "hold" end
+    first = false
     local word, reason = typed:match("^(%a+)%s*(.*)$")
     for _, choice in ipairs(CHOICES) do
       if word == choice and not (choice == "skip" and reason == "") then
-        answered(run, step.id, typed, "typed")
+        answered(run, step.id, typed, "typed", "failed")
         return choice, reason
       end
     end
+    text = word == "skip" and "A reason is needed: skip REASON." or ("\"%s\" is none of them."):format(typed)
   end
 end
 

@@ -224,7 +224,7 @@ function M.complete(set, values, call)
     if values[name] == nil and not spec.optional then missing[#missing + 1] = "--" .. name end
   end
   if #missing > 0 then
-    raise("usage", ("missing: %s"):format(table.concat(missing, ", ")), "neap run NAME --help lists the runbook's parameters.")
+    raise("usage", ("missing: %s"):format(table.concat(missing, ", ")), "neap run RUNBOOK --help lists its parameters.")
   end
   return values
 end

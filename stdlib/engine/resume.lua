@@ -100,7 +100,10 @@ function FOLD.settled(fold, id, body)
   forget_settled_writes(s)
 end
 
-function FOLD.answer(fold, id, body) fold.answers[id] = body.value end
+-- Confirmations stay given. What somebody said about a failed or a manual step was for that moment.
+function FOLD.answer(fold, id, body)
+  if body.level ~= "failed" and body.level ~= "manual" then fold.answers[id] = body.value end
+end
 
 --- Fold a list of records.
 function M.fold(records)
@@ -258,7 +261,7 @@ local function ask_human(run, step, why)
   while true do
     local typed = ask.put(run, { level = "manual", step = step.id, answers = { "done", "again", "abort" }, text = text .. "\nType done, again or abort:" })
     if typed == "done" or typed == "again" then
-      run.record:event("answer", step.id, { value = typed, by = "typed" })
+      run.record:event("answer", step.id, { value = typed, by = "typed", level = "manual" })
       return typed == "done"
     end
     if typed == nil or typed == "abort" then raise("unknown", text, nil, { failed_step = step }) end

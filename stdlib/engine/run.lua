@@ -21,6 +21,7 @@ local system = require("native.system")
 local task = require("native.task")
 local unwind = require("engine.unwind")
 local value = require("native.value")
+local words = require("engine.words")
 local window = require("core.window")
 
 local Run = {}
@@ -212,7 +213,7 @@ function Run:one(step)
     local status, err = step_engine.run(self, step, attempt)
     if GOOD[status] then return end
     if err.decision then error(err, 0) end
-    local in_doubt = status == "unknown" or err.code == "journal"
+    local in_doubt = status == "unknown" or status == "held" or err.code == "journal"
     local choice, reason = in_doubt and "hold" or "abort", nil
     if status == "failed" and not in_doubt then choice, reason = ask.failed(self, step, err) end
     if choice == "skip" then return self:skip(step, reason) end
@@ -285,6 +286,7 @@ end
 function Run:settle(err)
   local decision = err.decision or "abort"
   if err.code == "journal" then return "held", value.exit_code("journal") end
+  if err.waiting then return "held", value.exit_code(err.code) end
   if err.code == "unknown" then return "unknown", value.exit_code("unknown") end
   local exit = err.code == "cancelled" and (SIGNAL_EXIT[self.signal] or 130) or value.exit_code(err.code)
   if decision == "hold" then return "held", exit end
@@ -312,10 +314,12 @@ local function targets_body(targets)
   return list
 end
 
-local function steps_body(model)
+-- Titles as they will be shown; an {item} stays as it is written. The id is what a step is known by.
+local function steps_body(run, model)
   local list = {}
   for i, step in ipairs(model.order) do
-    list[i] = { id = step.id, number = step.number, title = step.title, effect = step.kind, destroys = step.clauses.destroys }
+    list[i] = { id = step.id, number = step.number, title = words.fill({ run = run }, step.title), effect = step.kind,
+      destroys = step.clauses.destroys and words.fill({ run = run }, step.clauses.destroys) }
   end
   return list
 end
@@ -361,7 +365,7 @@ function M.begin(run)
   local body = { run = run.run_id, runbook = model.name, title = model.title, why = model.why, file = system.realpath(model.file) or model.file, environment = run.environment.name,
     inventory = system.realpath(session.inventory_path(run.ctx.inventory)), user = system.user(), uid = system.uid(), host = system.host(), pid = system.pid(), started = system.started(system.pid()),
     version = system.version(), params = session.shown_params(run), modules = model.modules, text = model.source, hash = model.hash,
-    targets = targets_body(run.targets), steps = steps_body(model) }
+    targets = targets_body(run.targets), steps = steps_body(run, model) }
   run.record:event("run", "", body)
   run.record:sync()
 end

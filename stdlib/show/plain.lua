@@ -50,8 +50,10 @@ function on.resume(self, e)
   say(self, e.at, { ("  resumed by %s on %s"):format(self.style:clean(e.body.user or "?"), self.style:clean(e.body.host or "?")) })
 end
 
+-- Told to a log and to a watcher; who asks on this very terminal has the question before him.
 function on.ask(self, e)
-  say(self, e.at, self.style:labelled("asked", self.style:clean(e.body.question or ""), { column = 8 }))
+  if self.asks then return end
+  say(self, e.at, self.style:labelled("asked", self.style:clean(Story.question(e.body)), { column = 8 }))
 end
 
 function on.answer(self, e)

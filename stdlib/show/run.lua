@@ -54,7 +54,7 @@ local function conversation(story, step, page)
   for _, talk in ipairs(story.talk) do
     if talk.step == step.id then
       local answer = talk.answer and ("%s (%s)"):format(tostring(talk.answer.value), talk.answer.by or "?") or "not answered"
-      add(out, item(page, nil, style:clean((talk.body.question or "asked") .. ": " .. answer)))
+      add(out, item(page, nil, style:clean(Story.question(talk.body):gsub(":$", "") .. ": " .. answer)))
     end
   end
   return out

@@ -107,6 +107,7 @@ end
 
 local function say(self, lines)
   for _, line in ipairs(lines) do self.out[#self.out + 1] = line end
+  self.last = lines[#lines] or self.last
 end
 
 local on = {}
@@ -168,13 +169,15 @@ end
 
 ---Takes the live lines away so that a question can be asked; prints identity cards first.
 ---@param cards? table[]
+---@return boolean shown the other views leave the cards to whoever asks
 function Screen:pause(cards)
   for _, target in ipairs(cards or {}) do
-    say(self, { "" })
+    if self.last ~= "" then say(self, { "" }) end
     say(self, card.lines(target, self.style))
   end
   draw(self, false)
   self.paused = true
+  return true
 end
 
 ---Goes on after an answer.

@@ -13,6 +13,13 @@ function M.new()
   }, Story)
 end
 
+---A question without the words that only say what may be typed.
+---@param body table of an ask
+---@return string
+function M.question(body)
+  return (tostring(body.question or "asked"):match("^[^\n]*"))
+end
+
 local function clock_of(e) return e.at or 0 end
 
 function Story:step_of(id)
@@ -56,6 +63,9 @@ function on.step(self, e)
     if not step.ms and step.began then step.ms = clock_of(e) - step.began end
   else
     step.acting = true
+    for _, debt in ipairs(self.owed) do       -- it acts again, and owes again
+      if debt.step == e.step then debt.settled = nil end
+    end
   end
 end
 

@@ -160,6 +160,16 @@ local function any_debt(story)
   return false
 end
 
+-- How far a failed step came, by the outcomes of its writes.
+local function how_far(step)
+  local done = 0
+  for _, intent in ipairs(step.intents) do
+    if intent.outcome and intent.outcome.status == "ok" then done = done + 1 end
+  end
+  if #step.intents == 0 then return "changed nothing" end
+  return done == 0 and "failed in its first write" or "failed after " .. text.count(done, "write")
+end
+
 ---What state things are in, one fact per line, from the records alone.
 ---@return string[] plain sentences, not yet cleaned
 function M.state(story)
@@ -171,7 +181,7 @@ function M.state(story)
   sentence(out, story:having("skipped"), "was skipped", "were skipped")
   unknown_writes(out, story)
   for _, step in ipairs(story:having("failed")) do
-    if #step.intents == 0 then out[#out + 1] = ("step %s changed nothing"):format(tostring(step.number)) end
+    out[#out + 1] = ("step %s %s"):format(tostring(step.number), how_far(step))
   end
   for _, debt in ipairs(story.owed) do
     local step = story.by_id[debt.step]
@@ -181,6 +191,7 @@ function M.state(story)
     end
   end
   for _, owed in ipairs(not any_debt(story) and story.ended and story.ended.owes or {}) do out[#out + 1] = "still owed: the " .. owed end
+  sentence(out, story:having("held"), "waits for a human", "wait for a human")
   sentence(out, story:having("running"), "had begun and did not end", "had begun and did not end")
   sentence(out, story:having("cancelled"), "was stopped before its end", "were stopped before their end")
   sentence(out, story:having("pending"), "has not begun", "have not begun")
@@ -216,6 +227,11 @@ local function append(out, lines)
   for _, line in ipairs(lines) do out[#out + 1] = line end
 end
 
+-- A run that somebody stopped has not failed: its headline says all.
+local function was_stopped(story, step)
+  return story.ended.code == "cancelled" and story.ended.status == "cancelled" and (not step or step.status == "cancelled")
+end
+
 ---The four facts: what failed, what state things are in, the next command, where the details are.
 ---@return string[]
 function M.facts(story, style)
@@ -223,8 +239,10 @@ function M.facts(story, style)
   local head = ("%s after %s"):format(headlines[ended.status] or ended.status, duration.format(story:elapsed()))
   if step then head = ("step %s %s: %s"):format(tostring(step.number), head, style:clean(step.title)) end
   local out = { "  " .. style:mark(ended.status) .. " " .. style:paint("bold", style:cut(head, style.width - style:mark_width() - 3)), "" }
-  append(out, what_failed(story, style))
-  out[#out + 1] = ""
+  if not was_stopped(story, step) then
+    append(out, what_failed(story, style))
+    out[#out + 1] = ""
+  end
   local state = M.state(story)
   for n, fact in ipairs(state) do append(out, style:labelled(n == 1 and "state" or "", style:clean(fact), { column = 7 })) end
   local next_steps = ended.next or {}

@@ -650,7 +650,7 @@ describe("manual", function ()
   it("with nobody there leaves the run for a resume from a terminal: 75", function ()
     local code, w = go(BODY)
     assert.equal(75, code)
-    assert.equal("unknown", w.last("end").status)
+    assert.equal("held", w.last("end").status)
     has(w.last("end").hint, "resume from a terminal")
     w.values.pulled = 1
     assert.equal(0, w.try(resume.run, w.context { run = run_id(w) }))

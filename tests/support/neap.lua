@@ -55,7 +55,7 @@ local function environment(options)
   return env
 end
 
---- Start it. options: env, tty, user, cwd.
+--- Start it. options: env, tty, columns (of the terminal), user, cwd.
 ---@param arguments string[]
 ---@param options? table
 ---@return Running
@@ -63,7 +63,7 @@ function M.start(arguments, options)
   options = options or {}
   local argv = { options.user and M.for_everyone() or M.binary() }
   table.move(arguments, 1, #arguments, 2, argv)
-  return child.start { argv = argv, env = environment(options), tty = options.tty, user = options.user, cwd = options.cwd }
+  return child.start { argv = argv, env = environment(options), tty = options.tty, columns = options.columns, user = options.user, cwd = options.cwd }
 end
 
 --- Run it to the end. options: also input, timeout (ms).

@@ -40,6 +40,7 @@ typedef struct plan {
     char **argv, **env;           /* env NULL: inherited */
     const char *cwd, *user, *log;
     bool tty, outlives;           /* outlives: not told when we die */
+    unsigned short columns;       /* of the terminal */
 } plan;
 
 /* ---- starting ---- */
@@ -104,7 +105,7 @@ static bool start_on_pipes(child *c, const plan *p) {
 }
 
 static bool start_on_tty(child *c, const plan *p) {
-    struct winsize size = {.ws_row = 40, .ws_col = 100};
+    struct winsize size = {.ws_row = 40, .ws_col = p->columns};
     int master;
     c->pid = forkpty(&master, NULL, NULL, &size);
     if (c->pid == 0) run_child(p);
@@ -123,6 +124,8 @@ static int start(lua_State *L) {
     p.cwd = opt_field(L, "cwd"), p.user = opt_field(L, "user"), p.log = opt_field(L, "log");
     lua_getfield(L, 1, "tty");
     p.tty = lua_toboolean(L, -1);
+    lua_getfield(L, 1, "columns");
+    p.columns = (unsigned short)luaL_optinteger(L, -1, 100);
     lua_getfield(L, 1, "outlives");
     p.outlives = lua_toboolean(L, -1);
     child *c = lua_newuserdatauv(L, sizeof *c, 0);

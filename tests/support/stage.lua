@@ -72,10 +72,10 @@ local function add_words(stage, user)
     local env = {}
     for name, value in pairs(M.secrets) do env[name] = value end
     for name, value in pairs(options.env or {}) do env[name] = value end
-    return { tty = options.tty, user = user, env = env, cwd = options.cwd or "/" }
+    return { tty = options.tty, columns = options.columns, user = user, env = env, cwd = options.cwd or "/" }
   end
 
-  --- Start neap. options: tty, env.
+  --- Start neap. options: tty, columns, env, cwd.
   function stage.start(arguments, options) return neap.start(stage.words(arguments), options_of(options)) end
 
   --- Run neap to its end.
