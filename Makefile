@@ -76,6 +76,7 @@ $(BUILD)/stdlib.c: $(STDLIB) tests/support/embed.lua
 	$(call say,LUAC,stdlib)
 	$(Q)mkdir -p $(@D)
 	$(Q)lua5.4 tests/support/embed.lua $@ $(STDLIB)
+	$(Q)printf 'const char neap_stdlib_hash[] = "%s";\n' "$$(cat $(STDLIB) | sha256sum | cut -d' ' -f1)" >>$@
 
 $(BUILD)/stdlib.o: $(BUILD)/stdlib.c
 	$(Q)$(CC) $(CFLAGS_ALL) -c -o $@ $<

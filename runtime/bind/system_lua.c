@@ -36,6 +36,7 @@
 #include "loop/child.h"
 #include "script/function.h"
 #include "script/raise.h"
+#include "script/state.h"
 #include "script/task.h"
 
 #define LOCK_META "neap.lock"
@@ -251,6 +252,12 @@ static int system_lock(lua_State *L) {
     return 1;
 }
 
+/* stdlib() -> the hash of the standard library inside this binary. Effect: pure. */
+static int system_stdlib(lua_State *L) {
+    lua_pushstring(L, neap_stdlib_hash);
+    return 1;
+}
+
 /* share() -> where `make install` puts runbooks. Effect: pure. */
 static int system_share(lua_State *L) {
     lua_pushliteral(L, NEAP_SHARE);
@@ -355,7 +362,7 @@ static int system_remove_tree(lua_State *L) {
 
 static const luaL_Reg module[] = {
     {"pid", system_pid}, {"started", system_started}, {"kill_group", system_kill_group}, {"user", system_user}, {"uid", system_uid},
-    {"host", system_host}, {"env", system_env}, {"version", system_version}, {"share", system_share}, {"libraries", system_libraries},
+    {"host", system_host}, {"env", system_env}, {"version", system_version}, {"share", system_share}, {"stdlib", system_stdlib}, {"libraries", system_libraries},
     {"random_id", system_random_id}, {"wall_ms", system_wall_ms}, {"iso", system_iso}, {"signal", system_signal},
     {"exit_now", system_exit_now}, {"lock", system_lock}, {"cwd", system_cwd}, {"realpath", system_realpath},
     {"mkdir", system_mkdir}, {"list", system_list}, {"remove_tree", system_remove_tree}, {NULL, NULL}};

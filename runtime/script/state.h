@@ -8,6 +8,8 @@
 /* One module of stdlib/, as bytecode; the array ends with a NULL name. */
 typedef struct neap_embedded { const char *name; const unsigned char *code; size_t len; } neap_embedded;
 extern const neap_embedded neap_stdlib[];
+/* SHA-256 of the sources it was made from: which words a run had. */
+extern const char neap_stdlib_hash[];
 
 /* A module in C: "native.pg". The list ends with a NULL name. */
 typedef struct neap_opener { const char *name; lua_CFunction open; } neap_opener;

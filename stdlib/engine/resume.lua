@@ -407,6 +407,10 @@ local function take_over(run, fold)
   run.record = record.new(run.journal, run_engine.listeners(run))
   run.record:event("resume", "", { user = system.user(), uid = system.uid(), host = system.host(), pid = system.pid(), started = system.started(system.pid()),
     version = system.version(), run = run.run_id, runbook = fold.run.runbook, title = fold.run.title, environment = fold.run.environment, steps = fold.run.steps })
+  if fold.run.stdlib ~= system.stdlib() then
+    run.record:event("notice", "", { severity = "warning", from = "neap",
+      text = ("another build of neap began this run (%s); its words may differ"):format(fold.run.version) })
+  end
   run.record:sync()
 end
 

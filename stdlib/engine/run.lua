@@ -364,7 +364,7 @@ function M.begin(run)
   run.record = record.new(handle, M.listeners(run))
   local body = { run = run.run_id, runbook = model.name, title = model.title, why = model.why, file = system.realpath(model.file) or model.file, environment = run.environment.name,
     inventory = system.realpath(session.inventory_path(run.ctx.inventory)), user = system.user(), uid = system.uid(), host = system.host(), pid = system.pid(), started = system.started(system.pid()),
-    version = system.version(), params = session.shown_params(run), modules = model.modules, text = model.source, hash = model.hash,
+    version = system.version(), stdlib = system.stdlib(), params = session.shown_params(run), modules = model.modules, text = model.source, hash = model.hash,
     targets = targets_body(run.targets), steps = steps_body(run, model) }
   run.record:event("run", "", body)
   run.record:sync()

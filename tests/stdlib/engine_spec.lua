@@ -213,6 +213,18 @@ describe("a resume", function ()
     assert.truthy(err.message:find("-- changed", 1, true))
   end)
 
+  it("says when another build of neap began the run", function ()
+    local w = world.new()
+    w.fail.b = 1
+    w.try(run.run, w.context { runbook = w.runbook(BOOK) })
+    local system = require("native.system")
+    local real = system.stdlib
+    finally(function () system.stdlib = real end)
+    system.stdlib = function () return "another" end
+    assert.equal(0, w.try(resume.run, w.context { run = w.events[1].body.run }))
+    assert.truthy(w.last("notice").text:find("another build of neap", 1, true))
+  end)
+
   it("refuses a run that ended well", function ()
     local w = world.new()
     w.try(run.run, w.context { runbook = w.runbook(SET .. [[step "A" (set "a")]]) })
