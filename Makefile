@@ -19,7 +19,9 @@ FLOORS  = base loop drive guard script bind cli
 PKG    := $(shell pkg-config --exists $(PACKAGES) 2>/dev/null && echo yes)
 ifeq ($(PKG),yes)
 PKG_CFLAGS := $(shell pkg-config --cflags $(PACKAGES))
-PKG_LIBS   := $(shell pkg-config --libs $(PACKAGES)) -lpg_query
+# Two libraries are loaded when they are first used instead: drive/libpq.c, guard/pg_query.c.
+PKG_LIBS   := $(shell pkg-config --libs $(filter-out libpq,$(PACKAGES)))
+PG_QUERY   := $(shell objdump -p "$$($(CC) -print-file-name=libpg_query.so)" 2>/dev/null | sed -n 's/.*SONAME *//p')
 endif
 
 # One tree of objects per kind: `make KIND=asan binary test-interpreter`.
@@ -37,6 +39,7 @@ KIND_FLAGS = -O0 -DNEAP_DEBUG --coverage -fprofile-abs-path
 endif
 
 CFLAGS_ALL = -std=c11 -D_GNU_SOURCE -DNEAP_VERSION='"$(VERSION)"' -DNEAP_SHARE='"$(PREFIX)/share/neap"' \
+             -DNEAP_PG_QUERY='"$(PG_QUERY)"' \
              -Iruntime $(WARN) $(PKG_CFLAGS) $(OPT) $(KIND_FLAGS) $(CFLAGS)
 LINK       = $(CC) $(OPT) $(KIND_FLAGS) $(LDFLAGS)
 
@@ -137,10 +140,21 @@ lint: deps
 	$(Q)$(MAKE) -j$(JOBS) KIND=debug test-interpreter
 	$(Q)sh tests/support/lint.sh
 
+# What neap costs, as ratios to programs that do only the work (tests/bench/limit/*.c) and to the tools that are installed.
+LIMITS = $(patsubst tests/bench/limit/%.c,build/bench/%,$(wildcard tests/bench/limit/*.c))
+
 bench: deps
 	$(Q)$(MAKE) -j$(JOBS) neap
 	$(Q)$(MAKE) -j$(JOBS) KIND=release test-interpreter
-	$(Q)if [ -f tests/bench/run.lua ]; then build/release/neap-test tests/bench/run.lua; else echo 'bench: there is no tests/bench/run.lua'; fi
+	$(Q)$(MAKE) -j$(JOBS) limits
+	$(Q)build/release/neap-test tests/bench/run.lua
+
+limits: $(LIMITS)
+
+build/bench/%: tests/bench/limit/%.c $(BUILD)/settings
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS_ALL) -o $@ $< -Wl,--as-needed $(PKG_LIBS) -lpq
 
 # A Debian made from nothing in a chroot: make demo and make test on a clean clone. Root only.
 check-fresh:
@@ -157,4 +171,4 @@ clean:
 -include $(wildcard $(BUILD)/*.d $(BUILD)/*/*.d)
 
 force:
-.PHONY: all binary test-interpreter deps tools demo test check-long check-asan cover lint bench check-fresh install clean force
+.PHONY: all binary test-interpreter deps tools demo test check-long check-asan cover lint bench limits check-fresh install clean force
