@@ -55,7 +55,7 @@ static int predictions(lua_State *L) {
     return 1;
 }
 
-/* reads() -> list of what was really asked, emptied. Effect: pure. */
+/* reads() -> what was really asked, the first of each label; emptied. Effect: pure. */
 static int reads(lua_State *L) {
     neap_gate_push_reads(L);
     return 1;

@@ -18,7 +18,7 @@
 
 #include "loop/loop.h"
 
-enum { PIECE_SIZE = 256 * 1024 };
+enum { PIECE_SIZE = 256 * 1024, FIRST_SIZE = 4096 };
 
 static bool fail(neap_err *err, const char *what, const char *path) {
     return neap_loop_fail(err, -errno, "cannot %s \"%s\"", what, path);
@@ -95,13 +95,21 @@ static bool too_big(neap_err *err, const char *path, size_t limit) {
     return neap_err_hint(err, "Raise the limit, or open it as a stream, which needs no memory.");
 }
 
+/* What is still to come by the size it had, and a little more, which finds its end in the same call; a file that grew, or one of
+ * /proc that says 0, is read on in pieces. The room is cleared and later wiped, so it should not be larger than the file. */
+static size_t room_for(const struct stat *st, size_t have) {
+    size_t rest = (size_t)st->st_size > have ? (size_t)st->st_size - have : 0;
+    return rest >= PIECE_SIZE ? PIECE_SIZE : rest + FIRST_SIZE;
+}
+
 bool neap_disk_read(const char *path, size_t limit, neap_buf *out, neap_err *err) {
     struct stat st;
     ssize_t len = 0;
+    size_t room = 0;
     bool ok = false;
     int fd = open_file(path, &st, err);
     if (fd < 0) return false;
-    while (out->len <= limit && (len = read(fd, neap_buf_room(out, PIECE_SIZE), PIECE_SIZE)) > 0) out->len += (size_t)len;
+    while (out->len <= limit && (room = room_for(&st, out->len), len = read(fd, neap_buf_room(out, room), room)) > 0) out->len += (size_t)len;
     if (len < 0) fail(err, "read", path);
     else if (out->len > limit) too_big(err, path, limit);
     else ok = true;

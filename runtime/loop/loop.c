@@ -40,7 +40,9 @@ neap_loop *neap_loop_new(void) {
     neap_loop *loop = neap_zalloc(sizeof *loop);
     signal(SIGPIPE, SIG_IGN);
     require(uv_loop_init(&loop->uv), "cannot make an event loop");
+#ifdef NEAP_DEBUG                                   /* it costs a second epoll_wait each turn, and only tests ask */
     require(uv_loop_configure(&loop->uv, UV_METRICS_IDLE_TIME), "cannot measure the event loop");
+#endif
     return loop;
 }
 

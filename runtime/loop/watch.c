@@ -21,8 +21,8 @@
 struct neap_watch {
     union { uv_handle_t any; uv_poll_t poll; uv_timer_t alarm; } uv;
     bool deaf, closing;
+    bool armed;                    /* libuv polls for `events`: asking again would cost three system calls and change nothing */
     int events;
-    unsigned changes;              /* how often the owner spoke: did it during a callback? */
     neap_watch_fn on_ready;
     void *arg;
 };
@@ -32,9 +32,9 @@ static void start(neap_watch *w);
 static void on_poll(uv_poll_t *uv, int status, int events) {
     neap_watch *w = uv->data;
     if (!w) return;
-    unsigned changes = w->changes;
+    if (status < 0) w->armed = false;              /* an error ends the polling */
     w->on_ready(w->arg, status < 0 ? NEAP_WATCH_READ | NEAP_WATCH_WRITE : events);
-    if (status < 0 && !w->closing && w->changes == changes) start(w);
+    if (status < 0 && !w->closing && !w->armed) start(w);
 }
 
 static void on_alarm(uv_timer_t *uv) {
@@ -48,9 +48,10 @@ static void start(neap_watch *w) {
         if (w->events) uv_timer_start(&w->uv.alarm, on_alarm, 0, 0);
         else uv_timer_stop(&w->uv.alarm);
     } else if (w->events) {
-        uv_poll_start(&w->uv.poll, w->events, on_poll);
+        w->armed = uv_poll_start(&w->uv.poll, w->events, on_poll) == 0;
     } else {
         uv_poll_stop(&w->uv.poll);
+        w->armed = false;
     }
 }
 
@@ -66,8 +67,8 @@ neap_watch *neap_watch_new(neap_loop *loop, int fd, int events, neap_watch_fn on
 }
 
 void neap_watch_set(neap_watch *w, int events) {
+    if (w->armed && w->events == events) return;
     w->events = events;
-    w->changes++;
     start(w);
 }
 

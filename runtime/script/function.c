@@ -19,9 +19,15 @@ static const struct { const char *name; neap_primitive row; } rows[] = {
 static struct { lua_CFunction function; int row; } known[MOST];
 static int known_count;
 
+enum { ROWS = sizeof rows / sizeof *rows - 1 };
+
+/* From where the last one was found: functions are registered in the order of the table, nearly. */
 static int find(const char *name) {
-    for (int i = 0; rows[i].name; i++)
-        if (strcmp(rows[i].name, name) == 0) return i;
+    static int last;
+    for (int n = 0; n < ROWS; n++) {
+        int i = (last + n) % ROWS;
+        if (strcmp(rows[i].name, name) == 0) return last = i;
+    }
     return -1;
 }
 
@@ -90,4 +96,4 @@ const char *neap_function_row(lua_State *L, int index, neap_primitive *row) {
     return best >= 0 ? rows[best].name : NULL;
 }
 
-const char *neap_function_name(int row) { return row >= 0 && row < (int)(sizeof rows / sizeof *rows) - 1 ? rows[row].name : NULL; }
+const char *neap_function_name(int row) { return row >= 0 && row < ROWS ? rows[row].name : NULL; }

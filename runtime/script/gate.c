@@ -53,6 +53,11 @@ static void set_text(lua_State *L, const char *field, const char *text) {
     lua_setfield(L, -2, field);
 }
 
+/* What the next check is worth: a read that was declared makes it declared. */
+static const char *label_of(const neap_gate *g) {
+    return g->declared || g->act.primitive == NEAP_P_PROCESS_READ ? "declared" : "enforced";
+}
+
 /* [-0, +0, m] append {primitive, target, …} to the list in the registry. */
 static void tell(lua_State *L, const char *list, const neap_gate *g) {
     luaL_getsubtable(L, LUA_REGISTRYINDEX, list);
@@ -64,9 +69,19 @@ static void tell(lua_State *L, const char *list, const neap_gate *g) {
     set_text(L, "text", g->act.text);
     set_text(L, "plan", g->plan);
     set_text(L, "step", neap_task_scope(neap_task_of(L))->step);
-    set_text(L, "label", g->declared || g->act.primitive == NEAP_P_PROCESS_READ ? "declared" : "enforced");
+    set_text(L, "label", label_of(g));
     lua_seti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
     lua_pop(L, 1);
+}
+
+/* [-0, +0, m] the first read of each label since the list was taken: a loop of a million reads must not fill the memory. */
+static void tell_read(lua_State *L, const neap_gate *g) {
+    const char *label = label_of(g);
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, READS);
+    bool told = lua_getfield(L, -1, label) != LUA_TNIL;
+    if (!told) lua_pushboolean(L, 1), lua_setfield(L, -3, label);
+    lua_pop(L, 2);
+    if (!told) tell(L, READS, g);
 }
 
 static void push_list(lua_State *L, const char *list) {
@@ -227,7 +242,7 @@ int neap_gate_enter(lua_State *L, neap_gate *g) {
         neap_gate_push_withheld(L, neap_task_scope(task)->step);
         return 1;
     case NEAP_ANSWER_ALLOW:
-        if (!writes) tell(L, READS, g);
+        if (!writes) tell_read(L, g);
         if (!writes) return g->start(L, g);
         return g->prepare ? g->prepare(L, g) : neap_gate_intend(L, g);
     case NEAP_ANSWER_WITHHELD:

@@ -51,7 +51,7 @@ int neap_gate_flush(lua_State *L, int (*next)(lua_State *L, void *arg), void *ar
 
 /* [-0, +1, m] the list of predictions {primitive,effect,target,subject,text,plan,step} made so far, which is empty afterwards. */
 void neap_gate_push_predictions(lua_State *L);
-/* [-0, +1, m] the same of the reads that were really asked, each with its label. */
+/* [-0, +1, m] the same of the reads that were really asked: the first of each label. */
 void neap_gate_push_reads(lua_State *L);
 /* [-0, +1, m] a value nobody may read: every use raises {withheld}. */
 void neap_gate_push_withheld(lua_State *L, const char *step);

@@ -4,9 +4,14 @@
  * raised again at each count), a pattern runs in C without a single count, and so does a metamethod chain
  * in the collector. The last belt is a POSIX timer that fires in a signal handler, writes one
  * line and leaves; the journal already holds the intent of whatever was running.
+ *
+ * The timer is not set at each entry into Lua and unset at each return, which would be two system calls for every wait of every
+ * task. It runs on, and looks when it fires: nobody in Lua, then it rests until the next entry; somebody who entered
+ * later than it was set, then it waits for what that one has left; else it is stuck.
  */
 #include "script/sandbox.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,12 +65,34 @@ void neap_sandbox_watch(lua_State *thread) { lua_sethook(thread, on_count, LUA_M
 
 static timer_t watchdog;
 static bool    watchdog_made;
+static _Atomic bool    watching;       /* the timer runs, */
+static _Atomic int64_t fires_ms;       /* and fires then */
+static _Atomic int64_t stuck_ms;       /* when who is in Lua now has been there too long; 0: nobody is */
 
-static void on_stuck(int sig) {
+static void set_watchdog(int64_t at_ms, int64_t now_ms) {
+    struct itimerspec when;
+    int64_t ms = at_ms - now_ms;
+    memset(&when, 0, sizeof when);
+    when.it_value.tv_sec = ms / 1000;
+    when.it_value.tv_nsec = ms % 1000 * 1000000;
+    watching = true;
+    fires_ms = at_ms;
+    timer_settime(watchdog, 0, &when, NULL);
+}
+
+/* clock_gettime and timer_settime may be called in a handler. */
+static void on_watchdog(int sig) {
     static const char line[] = "neap: the script is stuck; leaving. What was running is in the journal.\n";
+    int before = errno;
     (void)sig;
-    if (write(STDERR_FILENO, line, sizeof line - 1) < 0) { /* nobody reads it */ }
-    _exit(70);
+    watching = false;                              /* before the look: who enters from now on sets the timer himself */
+    int64_t stuck = stuck_ms, now = neap_clock_mono_ms();
+    if (stuck && stuck <= now) {
+        if (write(STDERR_FILENO, line, sizeof line - 1) < 0) { /* nobody reads it */ }
+        _exit(70);
+    }
+    if (stuck) set_watchdog(stuck, now);
+    errno = before;
 }
 
 static void make_watchdog(void) {
@@ -73,20 +100,12 @@ static void make_watchdog(void) {
     struct sigevent event;
     memset(&action, 0, sizeof action);
     memset(&event, 0, sizeof event);
-    action.sa_handler = on_stuck;
+    action.sa_handler = on_watchdog;
+    action.sa_flags = SA_RESTART;
     sigaction(SIGALRM, &action, NULL);
     event.sigev_notify = SIGEV_SIGNAL;
     event.sigev_signo = SIGALRM;
     watchdog_made = timer_create(CLOCK_MONOTONIC, &event, &watchdog) == 0;
-}
-
-static void set_watchdog(int64_t ms) {
-    struct itimerspec when;
-    if (!watchdog_made) return;
-    memset(&when, 0, sizeof when);
-    when.it_value.tv_sec = ms / 1000;
-    when.it_value.tv_nsec = ms % 1000 * 1000000;
-    timer_settime(watchdog, 0, &when, NULL);
 }
 
 void neap_sandbox_limit(neap_host *host, int64_t run_ms) {
@@ -96,10 +115,13 @@ void neap_sandbox_limit(neap_host *host, int64_t run_ms) {
 }
 
 void neap_sandbox_rearm(neap_host *host) {
-    if (!host->run_limit_ms || !host->running) return;
+    if (!host->run_limit_ms || !host->running || !watchdog_made) return;
     int64_t now = neap_clock_mono_ms(), end = host->entered_ms + host->run_limit_ms, nearest = neap_task_nearest(host->running);
     if (nearest && nearest < end) end = nearest;
-    set_watchdog((end > now ? end - now : 0) + NEAP_SANDBOX_STUCK_MS);
+    int64_t stuck = (end > now ? end : now) + NEAP_SANDBOX_STUCK_MS;
+    stuck_ms = stuck;
+    if (watching && fires_ms <= stuck) return;
+    set_watchdog(stuck, now);
 }
 
 void neap_sandbox_enter(neap_host *host) {
@@ -108,5 +130,6 @@ void neap_sandbox_enter(neap_host *host) {
 }
 
 void neap_sandbox_leave(neap_host *host) {
-    if (host->run_limit_ms) set_watchdog(0);
+    (void)host;
+    stuck_ms = 0;
 }
