@@ -103,13 +103,18 @@ pg_op *neap_pg_op_new(lua_State *L, size_t size, const neap_op_class *class, pg_
     return op;
 }
 
+void neap_pg_op_done(pg_op *op) {
+    PQclear(op->result);
+    op->result = NULL;
+}
+
 void neap_pg_op_drop(neap_op *o) {
     pg_op *op = (pg_op *)o;
     free(op->sql);
     free(op->text);
     neap_pg_params_close(&op->params);
     neap_sql_close(&op->parsed);
-    PQclear(op->result);
+    if (op->result) PQclear(op->result);           /* (libpq need not be loaded for nothing) */
     neap_err_close(&op->err);
     neap_buf_close(&op->gate.evidence);
 }

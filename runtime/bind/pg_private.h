@@ -85,6 +85,8 @@ struct pg_op {
 /* [-0, +1, m] an op of `size` for this handle with sql, text and parameters from the arguments at `first`.. */
 pg_op *neap_pg_op_new(lua_State *L, size_t size, const neap_op_class *class, pg_handle *h, neap_primitive primitive,
                       const char *sql, int first);
+/* Delivered: the answer goes now, not with the next collection, which does not know how much memory it holds. */
+void neap_pg_op_done(pg_op *op);
 void neap_pg_op_drop(neap_op *op);            /* frees all of the above */
 void neap_pg_op_cancel(neap_op *op, bool force);
 void neap_pg_op_error(pg_op *op, const neap_err *err);   /* keep the first */

@@ -42,8 +42,7 @@ static int read_deliver(lua_State *L, neap_op *o) {
     pg_op *op = (pg_op *)o;
     if (op->err.code) return neap_pg_op_fail(L, op);
     int results = neap_pg_push_shape(L, op);
-    PQclear(op->result);                           /* not before the next collection, but now */
-    op->result = NULL;
+    neap_pg_op_done(op);
     return results;
 }
 

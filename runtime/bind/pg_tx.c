@@ -286,12 +286,17 @@ static int exec_deliver(lua_State *L, neap_op *o) {
     snprintf(members, sizeof members, "\"rows\":%lld", neap_pg_count(op->result));
     neap_gate_outcome(L, &op->gate, "ok", members, NULL);
     neap_pg_push_done(L, op->result);
+    neap_pg_op_done(op);
     return 1;
 }
 
 static int read_deliver(lua_State *L, neap_op *o) {
     tx_op *s = (tx_op *)o;
-    if (!s->base.err.code) return neap_pg_push_shape(L, &s->base);
+    if (!s->base.err.code) {
+        int results = neap_pg_push_shape(L, &s->base);
+        neap_pg_op_done(&s->base);
+        return results;
+    }
     s->tx->failed = true;
     return neap_pg_op_fail(L, &s->base);
 }

@@ -86,8 +86,22 @@ static void push_scalar(lua_State *L, Oid type, const char *text, size_t len) {
     }
 }
 
+/* The usual ones, which need not be looked for among the arrays. */
 static bool is_scalar(Oid type) {
-    return type == OID_INT4 || type == OID_INT8 || type == 25 || type == 1043 || type == OID_BOOL || type == OID_TIMESTAMPTZ;
+    switch (type) {
+    case OID_BOOL:
+    case OID_INT8:
+    case OID_INT4:
+    case 25:                                       /* text */
+    case OID_FLOAT8:
+    case 1043:                                     /* varchar */
+    case 1082:                                     /* date */
+    case OID_TIMESTAMP:
+    case OID_TIMESTAMPTZ:
+    case 1700:                                     /* numeric */
+    case 2950: return true;                        /* uuid */
+    default: return false;
+    }
 }
 
 /* ---- arrays ---- */

@@ -23,7 +23,7 @@
 
 #define STREAM_META "neap.stream"
 
-enum { PIECE_SIZE = 64 * 1024 };
+enum { PIECE_SIZE = 64 * 1024, PIPE_SIZE = 256 * 1024 };
 
 static void push_meta(lua_State *L);
 
@@ -181,7 +181,7 @@ typedef struct pipe {
     neap_op op;
     neap_stream_handle *from, *to;
     neap_timer *timer;
-    neap_hash *hash;
+    neap_hash *hash;               /* NULL: the receiver's own is of exactly these bytes */
     long long bytes;
     neap_err err;
 } pipe_op;
@@ -211,14 +211,14 @@ static void on_pipe_got(void *arg, const char *data, ssize_t len, const neap_err
     if (p->op.finished) return;
     if (len < 0) keep_error(&p->err, err);
     if (len <= 0) { pipe_end(p, len == 0); return; }
-    neap_hash_add(p->hash, data, (size_t)len);
+    if (p->hash) neap_hash_add(p->hash, data, (size_t)len);
     p->bytes += len;
     p->from->moved += len;
     note_written(p->to, data, (size_t)len);
     neap_stream_write(p->to->stream, data, (size_t)len, on_pipe_written, p);
 }
 
-static void pipe_next(pipe_op *p) { neap_stream_read(p->from->stream, PIECE_SIZE, on_pipe_got, p); }
+static void pipe_next(pipe_op *p) { neap_stream_read(p->from->stream, PIPE_SIZE, on_pipe_got, p); }
 
 /* The op is finished first, so that what the stopped streams say is not taken for news. */
 static void pipe_cancel(neap_op *op, bool force) {
@@ -241,7 +241,8 @@ static int pipe_deliver(lua_State *L, neap_op *op) {
     unsigned char digest[NEAP_HASH_SIZE];
     char hex[NEAP_HASH_HEX_SIZE];
     if (p->err.code) return neap_fail(L, &p->err);
-    neap_hash_end(p->hash, digest);
+    if (p->hash) neap_hash_end(p->hash, digest);
+    else neap_hash_peek(p->to->hash, digest);
     p->hash = NULL;
     neap_hash_hex(digest, hex);
     lua_createtable(L, 0, 2);
@@ -282,7 +283,7 @@ static int stream_pipe(lua_State *L) {
     p->err = (neap_err)NEAP_ERR_INIT;
     p->from = from;
     p->to = to;
-    p->hash = neap_hash_new();
+    p->hash = to->hash && to->moved == 0 ? NULL : neap_hash_new();
     from->reader = to->writer = &p->op;
     if (within_ms) {
         p->timer = neap_timer_new(neap_host_of(L)->loop, on_pipe_late, p);

@@ -8,6 +8,9 @@
  * connecting, where libpq also *opens* sockets, the watch goes before every call (pg_connect.c). An idle connection stays
  * watched: a server that goes away is noticed when it does, not at the next request.
  *
+ * The one exception is a COPY out whose reader is busy with the last piece: what is not asked for stays in the socket, so that the server
+ * waits and libpq's buffer does not grow with the table (109 MB for 256 MiB, measured).
+ *
  * Callbacks may free the connection. Every entry from the loop is bracketed by enter/leave, and the memory goes at the last leave.
  * Rejected: single-row mode for large answers (0.8 us a row more than chunks by cursor, performance.md W5), and one request at a
  * time (four times slower for the polling reads of a runbook).
@@ -86,7 +89,8 @@ void neap_pg_pump(neap_pg *c) {
     if (c->state == PG_COPYING) neap_pg_copy_pump(c);
     if (c->state != PG_DEAD) {
         if (neap_pg_flush(c, &pending)) {
-            neap_watch_set(c->watch, pending ? NEAP_WATCH_READ | NEAP_WATCH_WRITE : NEAP_WATCH_READ);
+            int reads = neap_pg_copy_is_full(c) ? 0 : NEAP_WATCH_READ;
+            neap_watch_set(c->watch, pending ? reads | NEAP_WATCH_WRITE : reads);
         } else {
             neap_pg_error_lost(&err, c->conn);
             neap_pg_die(c, &err);

@@ -6,6 +6,8 @@
  * again at its end. Success is only the final COMMAND_OK followed by NULL: a reader gets its end, and `shut` its done, no
  * earlier. A COPY that is given up early is drained: COPY TO is cancelled, COPY FROM is ended with an error message, and the
  * stream's memory stays until the server has agreed.
+ *
+ * Rows are gathered only while somebody reads; otherwise the socket is not even looked at (pg.c).
  */
 #include "drive/pg_private.h"
 
@@ -16,7 +18,7 @@
 
 typedef enum { COPY_QUEUED, COPY_STARTING, COPY_ACTIVE, COPY_ENDING, COPY_DONE } copy_phase;
 
-enum { PIECE = 256 * 1024, GRACE_MS = 5000 };
+enum { PIECE = 256 * 1024, LEAST = 64 * 1024, MARGIN = 8192, GRACE_MS = 5000 };     /* margin: the last row of a piece goes beyond it */
 
 typedef struct pg_copy {
     neap_stream stream;
@@ -149,22 +151,27 @@ static void take_start(neap_pg *c, pg_copy *copy) {
     PQclear(result);
 }
 
-/* Gather rows up to the size asked for; what is there goes out when no more is. */
-static void take_rows(neap_pg *c, pg_copy *copy) {
+/* Gather rows up to the size asked for. Less than LEAST waits for the rows that follow or for the end: a piece for every packet would
+ * cost a thread's turn for every packet. True when a piece went out. */
+static bool take_rows(neap_pg *c, pg_copy *copy) {
     char *row = NULL;
     int len = 0;
     size_t most = copy->most ? copy->most : PIECE;
+    if (copy->got && !copy->piece.data) neap_buf_room(&copy->piece, most + MARGIN);
     while ((copy->got || copy->freed) && copy->piece.len < most) {
         len = PQgetCopyData(c->conn, &row, 1);
         if (len <= 0) break;
         if (!copy->freed) neap_buf_add(&copy->piece, row, (size_t)len);
         PQfreemem(row);
     }
-    if (copy->got && copy->piece.len > 0) end_read(copy, (ssize_t)copy->piece.len, NULL);
+    bool whole = copy->piece.len >= (most < LEAST ? most : LEAST) || (len < 0 && copy->piece.len > 0);
+    bool gone = copy->got && whole;
+    if (gone) end_read(copy, (ssize_t)copy->piece.len, NULL);
     if (len < 0 && c->copy == copy) {
         copy->phase = COPY_ENDING;
         take_end(c, copy);
     }
+    return gone;
 }
 
 static void put_rows(neap_pg *c, pg_copy *copy) {
@@ -179,18 +186,23 @@ static void put_rows(neap_pg *c, pg_copy *copy) {
     if (PQputCopyEnd(c->conn, NULL) != 0) copy->phase = COPY_ENDING;
 }
 
+bool neap_pg_copy_is_full(const neap_pg *c) {
+    const pg_copy *copy = c->state == PG_COPYING ? c->copy : NULL;
+    return copy && copy->out && copy->phase == COPY_ACTIVE && !copy->got && !copy->freed;
+}
+
 void neap_pg_copy_pump(neap_pg *c) {
     for (;;) {
         pg_copy *copy = c->copy;
         copy_phase before = copy ? copy->phase : COPY_DONE;
+        bool gone = false;
         if (!copy || c->state != PG_COPYING) return;
         if (before == COPY_STARTING) take_start(c, copy);
         else if (before == COPY_ENDING) take_end(c, copy);
-        else if (copy->out) take_rows(c, copy);
+        else if (copy->out) gone = take_rows(c, copy);
         else put_rows(c, copy);
         if (c->copy != copy) return;
-        bool more = copy->phase != before || (copy->phase == COPY_ACTIVE && copy->out && copy->got && copy->piece.len);
-        if (!more) return;
+        if (copy->phase == before && !(gone && copy->phase == COPY_ACTIVE && copy->got)) return;
     }
 }
 

@@ -80,6 +80,8 @@ void neap_pg_cancel_drop(neap_pg *c);
 bool neap_pg_is_cancelling(const neap_pg *c);
 /* pg_copy.c */
 void neap_pg_copy_begin(neap_pg *c, pg_request *r);
+/* Is a COPY out waiting for its reader? Then nothing is read from the socket. */
+bool neap_pg_copy_is_full(const neap_pg *c);
 void neap_pg_copy_pump(neap_pg *c);
 void neap_pg_copy_fail(struct pg_copy *copy, const neap_err *err);
 /* pg_error.c */
