@@ -77,6 +77,8 @@ function M.new(options)
     context.terminal_lost = context.terminal_lost or (had_terminal and not ok)
     return ok, err
   end
+  -- A terminal that hung up is none any more, whether or not anything was written since.
+  function context.is_lost() return context.terminal_lost or (had_terminal and not term.is_tty(2)) end
   function context.lines(lines) return context.out(table.concat(lines, "\n") .. "\n") end
   return context
 end

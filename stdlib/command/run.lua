@@ -16,7 +16,7 @@ function M.engine_context(parsed, context)
     arguments = parsed.arguments or {}, confirm = parsed.options.confirm or {}, interactive = context.interactive,
     ask = view.asker(shown, context), view = shown, quiet = context.quiet, json = context.json, share = context.share,
     clients = clients.all(), secrets = require "native.secret", watch = watchers.server,
-    lost = function() return context.terminal_lost end,
+    lost = context.is_lost,
   }
 end
 

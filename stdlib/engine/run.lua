@@ -298,6 +298,7 @@ function Run:conclude(ok, err)
   if ok then
     local paid, why = self.stack:unwind(self, false)
     if paid then return self:finish("ok", 0) end
+    if why.code == "cancelled" then return self:finish("cancelled", SIGNAL_EXIT[self.signal] or 130, why) end
     return self:finish("failed", value.exit_code(why.code), why)
   end
   err = type(err) == "table" and err or raise.of(err)
