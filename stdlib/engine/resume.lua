@@ -16,6 +16,7 @@ local M = {}
 
 local ask = require("engine.ask")
 local clause = require("engine.clause")
+local fold_of = require("engine.fold").of
 local guard = require("native.guard")
 local journal = require("native.journal")
 local raise = require("core.raise")
@@ -27,93 +28,6 @@ local unwind = require("engine.unwind")
 local words = require("engine.words")
 
 local ORPHAN_MS, END_MS = 60000, 15000
-
--- ---- folding the journal ----
-
-local function step_state(fold, id)
-  local s = fold.steps[id]
-  if not s then
-    s = { attempts = 0, items = {}, intents = {}, writes = {} }
-    fold.steps[id] = s
-    fold.order[#fold.order + 1] = id
-  end
-  return s
-end
-
-local FOLD = {}
-
-function FOLD.run(fold, _, body) fold.run, fold.owner = body, body end
-function FOLD.resume(fold, _, body) fold.ended, fold.owner = nil, body end
-FOLD["end"] = function (fold, _, body) fold.ended = body end
-
--- Writes whose end is known count for the attempt that made them, and no longer once it was repeated or taken back.
-local function forget_settled_writes(s)
-  for seq, write in pairs(s.writes) do
-    if write.outcome then s.writes[seq] = nil end
-  end
-end
-
-function FOLD.step(fold, id, body)
-  local s = step_state(fold, id)
-  if body.state == "begin" then
-    s.attempts = math.max(s.attempts, body.attempt or 1)
-    s.status = nil
-  elseif body.state == "intent" then
-    if body.item == nil then forget_settled_writes(s) end
-    s.intents[#s.intents + 1] = { item = body.item }
-    s.in_doubt = true
-    for _, name in ipairs { "undo", "after" } do (s.settled or {})[(body.item or "") .. "\0" .. name] = nil end
-  else
-    s.status, s.result, s.in_doubt, s.error = body.status, body.result, body.status == "unknown" or body.status == "cancelled", body.error
-  end
-end
-
-function FOLD.each(fold, id, body) step_state(fold, id).each = body.items end
-function FOLD.item(fold, id, body) step_state(fold, id).items[body.item] = body.status end
-
-function FOLD.intent(fold, id, body, seq, at)
-  body.seq, body.at = seq, at
-  step_state(fold, id).writes[seq] = body
-end
-
-function FOLD.started(fold, id, body)
-  local write = step_state(fold, id).writes[body.intent]
-  if write then
-    for key, value in pairs(body) do
-      if key ~= "intent" then write[key] = value end
-    end
-  end
-end
-
-function FOLD.outcome(fold, id, body)
-  local write = step_state(fold, id).writes[body.intent]
-  if write then write.outcome = body.status end
-end
-
--- A step whose undo or after has run is pending again: a resumed restore stops the app again before it swaps.
-function FOLD.settled(fold, id, body)
-  if body.status ~= "ok" then return end
-  local s = step_state(fold, id)
-  s.settled = s.settled or {}
-  s.settled[(body.item or "") .. "\0" .. body.clause] = true
-  s.status, s.in_doubt, s.items = nil, false, {}
-  forget_settled_writes(s)
-end
-
--- Confirmations stay given. What somebody said about a failed or a manual step was for that moment.
-function FOLD.answer(fold, id, body)
-  if body.level ~= "failed" and body.level ~= "manual" then fold.answers[id] = body.value end
-end
-
---- Fold a list of records.
-function M.fold(records)
-  local fold = { steps = {}, order = {}, answers = {}, last = records[#records] }
-  for _, r in ipairs(records) do
-    local f = FOLD[r.kind]
-    if f then f(fold, r.step, r.body, r.seq, r.at) end
-  end
-  return fold
-end
 
 -- ---- is it the same runbook, on the same targets? ----
 
@@ -255,8 +169,9 @@ local function any(s, outcome)
   return false
 end
 
-local function ask_human(run, step, why)
-  local text = ("Step %s, \"%s\", began and nobody can say whether it was done: %s"):format(step.number, words.fill({ run = run }, step.title), why)
+local function ask_human(run, step, why, clause_name)
+  local what = ("tep %s, \"%s\","):format(step.number, words.fill({ run = run }, step.title))
+  local text = ("%s began and nobody can say whether it was done: %s"):format(clause_name and ("The %s of s"):format(clause_name) .. what or "S" .. what, why)
   if not run.ctx.interactive then raise("unknown", text, ("Find out, then: neap resume %s from a terminal."):format(run.run_id), { failed_step = step }) end
   while true do
     local typed = ask.put(run, { level = "manual", step = step.id, answers = { "done", "again", "abort" }, text = text .. "\nType done, again or abort:" })
@@ -382,7 +297,7 @@ local function reopen(ctx)
   local run_id = rows[1].run
   local records, why = journal.read(ctx.state, run_id, 0)
   if not records then error(why, 0) end
-  local fold = M.fold(records)
+  local fold = fold_of(records)
   if #records == 0 then raise("usage", ("run %s died before it recorded anything; it did nothing"):format(run_id), "Start a new run.") end
   if not fold.run then raise("invalid", ("the journal of run %s does not begin with a run record"):format(run_id)) end
   return run_id, fold, rows[1]
@@ -441,6 +356,36 @@ local function settle_doubt(run, fold, steps)
   run.record:sync()
 end
 
+-- An undo or after that was interrupted has no proof that could be asked. Where none of its writes was done it is simply begun again.
+local function settle_payment(run, id, step, s)
+  local paying = s.paying
+  local touched = false
+  follow_transactions(s)
+  for seq, write in pairs(s.writes) do
+    if seq > paying.seq and write.outcome ~= "failed" then touched = true end
+  end
+  if not touched or not ask_human(run, step, "it was interrupted, and some of it was done", paying.clause) then return end
+  run.record:event("settled", id, { clause = paying.clause, item = paying.item, status = "ok", by = "a human" })
+  for _, entry in ipairs(run.stack.entries) do
+    if entry.step == step and run:key_of(entry.item) == paying.item then entry[paying.clause] = false end
+  end
+end
+
+local function settle_payments(run, fold, steps)
+  for _, id in ipairs(fold.order) do
+    if steps[id] and fold.steps[id].paying then settle_payment(run, id, steps[id], fold.steps[id]) end
+  end
+end
+
+-- What nobody can decide ends the command with 75; the target stays held.
+local function give_up(run, err)
+  err = raise.of(err)
+  err.decision = "hold"
+  local exit, why = run:conclude(false, err)
+  if why then error(why, 0) end
+  return exit
+end
+
 --- `neap resume RUN`.
 ---@param ctx table the command's context, with run = id or prefix
 ---@return integer exit code
@@ -455,12 +400,9 @@ function M.run(ctx)
     local steps = steps_by_id(run.model)
     restore(run, fold, steps)
     local ok, err = run:working(settle_doubt, run, fold, steps)
+    if ok then ok, err = run:working(settle_payments, run, fold, steps) end
     if ok then return run_engine.drive(run) end
-    err = raise.of(err)
-    err.decision = "hold"
-    local exit, why = run:conclude(false, err)
-    if why then error(why, 0) end
-    return exit
+    return give_up(run, err)
   end)
 end
 
@@ -472,13 +414,16 @@ function M.undo(ctx)
   return with_run(ctx, run_id, fold, function (run)
     local steps = steps_by_id(run.model)
     restore(run, fold, steps)
-    for _, id in ipairs(fold.order) do
-      settle_writes(run, id, steps[id], fold.steps[id], true)
-    end
+    local ok, err = run:working(function ()
+      for _, id in ipairs(fold.order) do settle_writes(run, id, steps[id], fold.steps[id], true) end
+      settle_payments(run, fold, steps)
+    end)
+    if not ok then return give_up(run, err) end
     if #run.stack:debts(true) == 0 then
       run.record:event("notice", "", { severity = "info", text = "nothing of this run can be undone, or all of it was", from = "neap" })
     end
     guard.mode("run")
+    if #run.stack:debts(true) > 0 then run:before_first_act() end
     local paid, why = run.stack:unwind(run, true)
     local exit, broken = run:finish(paid and "undone" or "held", paid and 0 or 1, why)
     if broken then error(broken, 0) end

@@ -16,6 +16,16 @@ step "Count up" {
 }
 ]]
 
+local UNDO <const> = [[
+runbook "Up and down" { why = "Each once." }
+local db = target.postgres "db"
+step "Count up" {
+  act    = function () db:exec("update counter set n = n + 1") end,
+  verify = function () check.same(db:value("select n from counter"), 1, "it counts one") end,
+  undo   = function () db:exec("update counter set n = n - 1") end,
+}
+]]
+
 local PROGRAM <const> = [[
 runbook "Work" { why = "Once." }
 local db, tool = target.postgres "db", target.command "tool"
@@ -63,14 +73,20 @@ describe("resume after kill -9 #kill", function ()
   describe("while a statement is still waiting in the server", function ()
     local holder
 
-    before_each(function ()
-      pg.sql("create table counter (n int); insert into counter values (0); alter table counter owner to owner", stage.database)
-      holder = child.start {
+    -- Somebody who stands in the way of every update.
+    local function hold()
+      local session = child.start {
         argv = { pg.bin .. "/psql", "-X", "-A", "-t", "-h", pg.dir, "-p", tostring(pg.port), "-U", "admin", "-d", stage.database },
         env = { PGPASSWORD = servers.passwords.admin, PATH = os.getenv("PATH"), PGAPPNAME = "holder" },
       }
-      holder:write("begin; select 'held' from counter for update;\n")
-      holder:expect("held")
+      session:write("begin; select 'held' from counter for update;\n")
+      session:expect("held")
+      return session
+    end
+
+    before_each(function ()
+      pg.sql("create table counter (n int); insert into counter values (0); alter table counter owner to owner", stage.database)
+      holder = hold()
     end)
 
     local function let_go()
@@ -108,6 +124,32 @@ describe("resume after kill -9 #kill", function ()
       assert.equal(1, executions(from))
       assert.is_true(stage.last("step", "count-up").found)
       assert.equal("done", stage.last("outcome", "count-up").found)
+    end)
+
+    it("knows that an undo was done, and takes nothing back twice", function ()
+      stage.runbook("down", UNDO)
+      let_go()
+      assert.equal(0, stage.run("down", "--no-input").code)
+      local run = stage.latest()
+      holder = hold()
+      local running = stage.start { "undo", run, "--no-input" }
+      stages.await(blocked, "the undo in the server")
+      kill(running)
+      refused("down", run)
+      local again = stage.start { "undo", run, "--no-input" }
+      stages.await(noticed "is still being worked on", "undo noticing the orphan")
+      let_go()
+      local r = again:finish()
+      assert.equal("0", pg.sql("select n from counter", stage.database))
+      assert.equal(75, r.code, r.out .. r.err)
+      local asked = stage.start({ "undo", run }, { tty = true })
+      asked:expect("again or abort")
+      asked:write("done\n")
+      r = asked:finish()
+      assert.equal(0, r.code, r.out)
+      assert.equal("0", pg.sql("select n from counter", stage.database))
+      assert.equal("undone", stage.last("end").status)
+      assert.equal(0, stage.run("down", "--no-input").code)
     end)
 
     it("does it again when the server noticed that nobody listens, and took it back", function ()

@@ -1,5 +1,6 @@
 -- The health runbook and its questions on a real server.
 
+local faults = require "tests.support.faults"
 local servers = require "tests.support.servers"
 local suite = require "tests.support.suite"
 local child = require "tests.support.child"
@@ -78,5 +79,26 @@ describe("postgres/health", function ()
   it("refuses a duration without a unit and a number that is none", function ()
     assert.equal(64, health({ "run", "--longer", "5" }).code)
     assert.equal(64, health({ "run", "--rows", "0" }).code)
+  end)
+
+  -- It owes nothing and holds nothing: whoever comes next is not in its way, and it can be gone on with or left.
+  it("leaves nothing when it is killed: another run goes ahead, resume finishes, undo finds nothing to undo #kill", function ()
+    local why = faults.missing()
+    if why then return pending(why) end
+    local dir = suite.temp()
+    suite.write(dir .. "/inventory.lua", ('environment "demo" { db = postgres { url = "postgresql://owner@127.0.0.1:%d/%s", password = secret { env = "OWNER_PASSWORD" } } }')
+      :format(pg.port, database))
+    local function list(...) return { select(1, ...), select(2, ...), "--no-input", "--inventory", dir .. "/inventory.lua", "--state", dir .. "/state", select(3, ...) } end
+    local killed = faults.start(list("run", "postgres/health", "--env", "demo"), { home = dir }, { call = "sendto", when = 40 }):finish()
+    assert.equal(9, killed.signal)
+    local run = (T.entries(dir .. "/state/runs") or {})[1]
+    assert.equal(0, health({ "run" }).code)
+    local env = { env = { OWNER_PASSWORD = servers.passwords.owner } }
+    local resumed = servers.neap(list("resume", run), env)
+    assert.equal(0, resumed.code, resumed.out .. resumed.err)
+    local undone = servers.neap(list("undo", run), env)
+    assert.equal(0, undone.code, undone.out .. undone.err)
+    assert.matches("nothing of this run can be undone", undone.out .. undone.err, 1, true)
+    assert.equal("0", pg.sql("select count(*) from pg_locks where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())", database))
   end)
 end)
