@@ -49,12 +49,14 @@ function M.open(pg, tool, program)
   T.mode(dir .. "/tool", tonumber("755", 8))
   suite.write(dir .. "/inventory.lua", INVENTORY:format(pg.port, pg.database(), shop.folder, dir .. "/tool"))
 
-  --- Run neap to its end with the inventory, the state and the password of the shop.
-  function shop.neap(arguments)
+  --- Run neap to its end with the inventory, the state and the password of the shop. options: cwd, env.
+  function shop.neap(arguments, options)
     local list = table.move(arguments, 1, #arguments, 1, {})
     table.move({ "--inventory", dir .. "/inventory.lua", "--state", shop.state, "--width", "1000" }, 1, 6, #list + 1, list)
     if list[1] == "run" or list[1] == "plan" then table.move({ "--env", "demo" }, 1, 2, #list + 1, list) end
-    local running = servers.neap.start(list, { env = { OWNER_PASSWORD = servers.passwords.owner } })
+    local env = { OWNER_PASSWORD = servers.passwords.owner }
+    for name, value in pairs(options and options.env or {}) do env[name] = value end
+    local running = servers.neap.start(list, { env = env, cwd = options and options.cwd })
     suite.write(dir .. "/pid", tostring(running:pid()))
     running:shut()
     return running:finish(180000)
