@@ -25,6 +25,7 @@ typedef struct pg_copy {
     neap_pg *c;                   /* NULL once DONE by loss */
     copy_phase phase;
     bool out, freed, calling;
+    bool told;                    /* `ready` was called: a COPY that fails before that is reported through it */
     void (*ready)(void *arg, neap_stream *stream, const neap_err *err);
     void *ready_arg;
     neap_stream_read_fn got;      /* the pending read */
@@ -73,10 +74,9 @@ static void end_shut(pg_copy *copy, const neap_err *err) {
 /* The copy is over; copy->err says how. Frees what nobody holds any more. */
 static void over(pg_copy *copy) {
     const neap_err *err = copy->err.code ? &copy->err : NULL;
-    bool waited = copy->phase == COPY_QUEUED || copy->phase == COPY_STARTING;
     copy->phase = COPY_DONE;
     copy->c = NULL;
-    if (copy->freed || waited) {
+    if (copy->freed || !copy->told) {
         if (!copy->freed) copy->ready(copy->ready_arg, NULL, err);
         copy_free(copy);
         return;
@@ -141,12 +141,14 @@ static void take_start(neap_pg *c, pg_copy *copy) {
     if (status == PGRES_COPY_OUT || status == PGRES_COPY_IN) {
         copy->out = status == PGRES_COPY_OUT;
         copy->phase = COPY_ACTIVE;
+        copy->told = true;
         if (copy->freed) abort_copy(c, copy);
         else copy->ready(copy->ready_arg, &copy->stream, NULL);
     } else {
         if (status == PGRES_FATAL_ERROR) keep_error(copy, result);
         else not_a_copy(copy);
-        if (result) take_end(c, copy);             /* phase stays STARTING: `over` reports through ready */
+        copy->phase = COPY_ENDING;                 /* its NULL may come with the next packet */
+        if (result) take_end(c, copy);
     }
     PQclear(result);
 }
