@@ -61,12 +61,6 @@ static int reads(lua_State *L) {
     return 1;
 }
 
-/* value(step) -> a withheld value. Effect: pure. */
-static int value(lua_State *L) {
-    neap_gate_push_withheld(L, luaL_checkstring(L, 1));
-    return 1;
-}
-
 /* effects() -> list of {name, effect, preview}. Effect: pure. */
 static int effects(lua_State *L) {
     lua_createtable(L, NEAP_PRIMITIVES, 0);
@@ -85,7 +79,7 @@ static int effects(lua_State *L) {
 
 static const luaL_Reg module[] = {
     {"mode", mode}, {"never", never}, {"allow_host", allow_host}, {"withheld", withheld}, {"mark", mark}, {"clear", clear},
-    {"predictions", predictions}, {"reads", reads}, {"value", value}, {"effects", effects}, {NULL, NULL}};
+    {"predictions", predictions}, {"reads", reads}, {"effects", effects}, {NULL, NULL}};
 
 int neap_open_guard(lua_State *L) {
     neap_function_table(L, "native.guard.", module);

@@ -73,18 +73,21 @@ end
 
 local KEYS = { string = true, number = true }
 
---- Check what `each` gave: a list of items that can be told apart, also after a resume.
+--- Check what `each` gave: a list of items that can be told apart, also after a resume. It is walked and its items are named outside
+--- the clause, so no code of the runbook may hang on it.
 ---@param step table
 ---@param items any
 ---@return table items
 function M.items(step, items)
   local function no(message) raise("invalid", "each " .. message, "It gives a list: texts, numbers, or tables with a key or name.", { where = step.where }) end
   if type(items) ~= "table" then no(("gave a %s"):format(type(items))) end
+  if getmetatable(items) ~= nil then no("gave a list with a metatable") end
   local count, seen = 0, {}
   for _ in pairs(items) do count = count + 1 end
   if count ~= #items then no("gave a table that is not a list") end
   for i, item in ipairs(items) do
     local name = item
+    if type(item) == "table" and getmetatable(item) ~= nil then no(("gave item %d with a metatable"):format(i)) end
     if type(item) == "table" then name = item.key or item.name or item[1] end
     if not KEYS[type(name)] then no(("gave item %d without a key"):format(i)) end
     local key = M.key_of(item)

@@ -29,11 +29,12 @@ function Survey:reported(r)
   self.entry.lines[#self.entry.lines + 1] = { label = "table", grid = r.grid }
 end
 
--- In a survey the result of a step that acts does not exist yet; that of one that is already so is nil unless it was recorded.
+-- In a survey the result of a step that acts does not exist yet: asking for it ends what asks, because a value that stands for
+-- it could be tested and compared, and a check of it would be green. That of one that is already so is nil unless it was recorded.
 function Survey:result_of(step)
   local recorded = self.results[step.id]
-  if recorded ~= nil then return recorded end
-  return guard.value(step.id)
+  if recorded ~= nil or self.labels[step.id] == "already" then return recorded end
+  error(raise.new("withheld", step.id), 0)
 end
 
 -- What cannot be known is said once per step, not once per item.
@@ -124,6 +125,22 @@ function Survey:act(step, item)
   end
 end
 
+-- What the steps that act will owe, newest first, as a run pays it. A check in an `after` asks about a world that
+-- is not there yet, so its no is not a failure.
+function Survey:afterwards()
+  for i = #self.owed, 1, -1 do
+    local owed = self.owed[i]
+    local survey = owed.survey
+    self.entry = owed.entry
+    local ok, result = survey:intercept(owed.step, "after", owed.item, "afterwards, whatever happens")
+    if not ok and (result.code == "refused" or result.code == "invalid") then survey:failed(result)
+    elseif not ok then
+      survey:line { label = "unknown", text = "what else it does afterwards depends on what it changed" }
+      self.unseen["part of what step " .. owed.entry.number .. " does afterwards"] = true
+    end
+  end
+end
+
 -- One item of a change (or the whole of one without `each`): "already", "change" or "unknown".
 function Survey:item(step, item)
   local done, err = self:is_done(step, item)
@@ -201,7 +218,7 @@ function Survey:manual(step)
   if done then entry.label, entry.sign = "already", "=" end
 end
 
---- The parameters a nested runbook gets: functions are asked, texts are filled.
+--- The parameters a nested runbook gets: functions are asked as every clause that reads is, texts are filled.
 function M.child_params(run, step)
   local given, spec = {}, step.clauses.run
   if type(spec) == "string" then return given end
@@ -251,6 +268,7 @@ function Survey:step(step, number)
   elseif step.kind == "manual" then self:manual(step)
   else self:check_only(step) end
   if entry.destroys and entry.label ~= "already" then entry.sign = "-" end
+  self.labels[step.id] = entry.label
 end
 
 local function tally_of(steps)
@@ -274,11 +292,12 @@ function M.survey(opened, recorded)
   guard.clear()
   guard.reads()
   guard.predictions()
-  local survey = setmetatable({ params = opened.params, targets = opened.targets, steps = {}, numbers = {}, results = recorded or {},
+  local survey = setmetatable({ params = opened.params, targets = opened.targets, steps = {}, numbers = {}, labels = {}, owed = {}, results = recorded or {},
     completed = opened.completed or {}, predicted = 0, failures = 0, unseen = {} }, Survey)
   for _, step in ipairs(opened.model.order) do
     if not survey.completed[step.id] then survey:step(step, step.number) end
   end
+  survey:afterwards()
   guard.clear()
   local unseen = {}
   for sentence in pairs(survey.unseen) do unseen[#unseen + 1] = sentence end

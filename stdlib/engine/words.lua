@@ -99,6 +99,12 @@ M.check = setmetatable({}, {
 
 local WAIT = { every = true, within = true, times = true }
 
+-- In a preview the act before it was not made, so waiting for its consequence would wait for nothing.
+local function give_up_in_preview()
+  local c = context.current()
+  if c and (c.clause == "act" or c.clause == "after") and guard.mode() == "plan" then error(raise.new("withheld", c.step.id), 0) end
+end
+
 --- Ask until it is so. `times` asks for that many yeses in a row.
 ---@param fn fun(): boolean
 ---@param options {every: string, within: string, times: integer|nil}
@@ -115,6 +121,7 @@ function M.wait_until(fn, options)
     yes = fn() and yes + 1 or 0
     if yes >= (options.times or 1) then return true end
     local left = within - (task.now_ms() - begun)
+    give_up_in_preview()
     if left <= 0 then raise("timeout", ("not so within %s"):format(options.within)) end
     task.sleep(math.min(every, left))
   end

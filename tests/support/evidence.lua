@@ -71,12 +71,13 @@ local READS <const> = {
 ---@return string[]
 function M.writes(log)
   local list = {}
+  log = log:gsub("\n\t", " ")                      -- a statement of several lines
   for line in log:gmatch("[^\n]+") do
     local statement = line:match("/neap[^ ]* LOG:  statement: *(.*)") or line:match("/neap[^ ]* LOG:  execute [^:]*: *(.*)")
     if statement then
       local verb, rest = statement:match("^%s*%(?%s*(%a+)%s*(.*)")
       verb = (verb or "?"):upper()
-      if verb == "COPY" and rest:upper():find("TO STDOUT", 1, true) and rest:find("^%(") then verb = "SELECT" end
+      if verb == "COPY" and rest:upper():find("TO STDOUT", 1, true) then verb = "SELECT" end
       if not READS[verb] then list[#list + 1] = statement end
     end
   end
