@@ -104,15 +104,22 @@ function Survey:withhold_everything(step)
   for _, t in ipairs(self.targets) do guard.mark(session.root_of(t.id), step.id) end
 end
 
-function Survey:act(step, item)
+-- Call a clause that writes, its writes intercepted and listed.
+function Survey:intercept(step, name, item, note)
   guard.predictions()
-  local ok, result = clause.call(self, step, "act", { item = item, within = step.within })
+  local ok, result = clause.call(self, step, name, { item = item, within = step.within })
   guard.reads()
   for _, p in ipairs(guard.predictions()) do
-    self:line { label = "predicted", text = p.text, target = p.target, effect = p.effect, primitive = p.primitive, plan = p.plan, subject = p.subject }
+    self:line { label = "predicted", text = p.text, target = p.target, effect = p.effect, primitive = p.primitive, plan = p.plan, subject = p.subject, note = note }
     self.predicted = self.predicted + 1
     if p.effect == "destroy" then self.entry.sign = "-" end
   end
+  return ok, result
+end
+
+function Survey:act(step, item)
+  local ok, result = self:intercept(step, "act", item)
+  if step.clauses.after then self.owed[#self.owed + 1] = { survey = self, entry = self.entry, step = step, item = item } end
   if ok then return end
   if result.code == "withheld" then
     self:line { label = "unknown", text = "what else it does depends on its own result or on an earlier step" }
@@ -214,8 +221,11 @@ end
 function Survey:manual(step)
   local entry = self.entry
   entry.label, entry.sign, entry.manual = "predicted", "!", words.fill({ run = self }, step.clauses.manual)
-  local done = self:is_done(step)
-  if done then entry.label, entry.sign = "already", "=" end
+  if self:is_done(step) then
+    entry.label, entry.sign = "already", "="
+  else
+    self:needs(step)
+  end
 end
 
 --- The parameters a nested runbook gets: functions are asked as every clause that reads is, texts are filled.

@@ -2,9 +2,12 @@
 
 local evidence = require "tests.support.evidence"
 local text = require "native.text"
+local journal = require "native.journal"
+local kept = require "tests.support.kept"
 local shops = require "tests.support.shop"
 local suite = require "tests.support.suite"
 local tools = require "tests.support.tools"
+local transcript = require "tests.support.transcript"
 
 local here = os.getenv("PWD")
 
@@ -66,13 +69,21 @@ describe("a preview", function ()
   it("of fresh-database with drizzle does too", function () fresh("drizzle", { "tool migrate → migrate" }) end)
 
   for _, tool in ipairs { "prisma", "drizzle" } do
-    it(("of fresh-database exits 0 after a run with %s, and a second run writes nothing"):format(tool), function ()
+    it(("of fresh-database is kept by a run with %s, then exits 0, and a second run writes nothing"):format(tool), function ()
       local argv, why = tools.command(tool)
       if not argv then return pending(why) end
       local database = open(tool)
+      local r = neap { "plan", "postgres/fresh-database", "--database", database }
+      local own = suite.read(shop.dir .. "/inventory.lua"):match("127.0.0.1:%d+/(%w+)")
+      transcript.compare("plan_fresh_" .. tool, kept.plain(r.out, { [shop.dir] = "DIR", [own] = "OWN", [database] = "DATABASE" }))
+      local plan = plan_of { "postgres/fresh-database", "--database", database }
       local run = { "run", "postgres/fresh-database", "--database", database, "--no-input" }
-      local r = neap(run)
+      r = neap(run)
       assert.equal(0, r.code, r.out .. r.err)
+      local id = journal.index.list(shop.state)[1].run
+      local wrong, writes, proofs = kept.compare(plan, journal.read(shop.state, id, 0), id)
+      assert.equal("", table.concat(wrong, "\n"))
+      assert.is_true(writes >= 10 and proofs >= 6, ("%d writes, %d proofs"):format(writes, proofs))
       local calls = #shop.calls()
       local before = look()
       r = neap { "plan", "postgres/fresh-database", "--database", database }

@@ -181,7 +181,7 @@ describe("a trick", function ()
       local function reading () return files:open("keep", "r") end
       step "Write" { verify = function () local s <close> = reading() assert(s:write "x") end }
       step "Copy" { verify = function () local s <close> = reading() db:copy_out("SELECT 1", s) end }
-      step "Pipe" { verify = function () local s <close> = reading() s:pipe(reading()) end }
+      step "Pipe" { verify = function () local s <close> = reading() assert(s:pipe(reading())) end }
       step "Other modes" { verify = function () files:open("keep", "r+") end }
       step "More modes" { verify = function () files:open("made", "a") end }]],
     ["another database, and one that is not there"] = [[
