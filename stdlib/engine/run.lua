@@ -257,6 +257,20 @@ local function debts_text(stack, with_undo)
   return list
 end
 
+-- The last words of a run that cannot write them down: what was lost first, where it stands, how it goes on.
+function Run:unrecorded(err, why)
+  local first = raise.of(why)
+  local flushed, cause = pcall(self.record.sync, self.record)   -- asked again, it says what it died of
+  if not flushed then first = raise.of(cause) end
+  local message = tostring(first.message)
+  if not message:find("^the journal can") then message = "the journal can no longer be written: " .. message end
+  local step = err and err.failed_step
+  local where = step and ("; the run stopped in step %s, %s"):format(step.number, step.title) or ""
+  local state = self.holding and "nothing was undone, and the targets stay kept" or "nothing was changed"
+  return raise.new("journal", message .. where,
+    ("%sSince then nothing was begun, %s. When it can be written again: neap resume %s"):format(first.hint and first.hint .. " " or "", state, self.run_id))
+end
+
 function Run:finish(status, exit, err)
   local debts = debts_text(self.stack, false)
   local open = status ~= "ok" and status ~= "undone"
@@ -266,18 +280,21 @@ function Run:finish(status, exit, err)
     body.failed = err.failed_step and err.failed_step.id or nil
     body.number, body.title = err.failed_step and err.failed_step.number, err.failed_step and err.failed_step.title
   end
+  -- What is not yet on disk is not yet known to have been done: a target is not given back before.
+  local recorded, why = pcall(self.record.sync, self.record)
   local keeps = status == "held" or status == "unknown" or #debts > 0
-  if not keeps then
-    local released, why = pcall(self.release_targets, self)
-    if not released then body.notice = "the hold on a target could not be taken back: " .. tostring(why) end
+  if recorded and not keeps then
+    local released, reason = pcall(self.release_targets, self)
+    if not released then body.notice = "the hold on a target could not be taken back: " .. tostring(reason) end
   end
-  local recorded, why = pcall(function ()
+  local ended, broken = pcall(function ()
     self.record:event("end", "", body)
     self.record:sync()
   end)
-  local sealed = recorded
-  if recorded then sealed, why = self.journal:seal(status) end
-  if not sealed then return value.exit_code("journal"), raise.of(why) end
+  local sealed = recorded and ended
+  why = why or broken
+  if sealed then sealed, why = self.journal:seal(status) end
+  if not sealed then return value.exit_code("journal"), self:unrecorded(err, why) end
   return exit
 end
 
@@ -295,7 +312,8 @@ end
 
 function Run:conclude(ok, err)
   if ok then
-    local paid, why = self.stack:unwind(self, false)
+    local recorded, paid, why = pcall(self.stack.unwind, self.stack, self, false)
+    if not recorded then return self:finish("held", value.exit_code("journal"), raise.of(paid)) end
     if paid then return self:finish("ok", 0) end
     if why.code == "cancelled" then return self:finish("cancelled", SIGNAL_EXIT[self.signal] or 130, why) end
     return self:finish("failed", value.exit_code(why.code), why)

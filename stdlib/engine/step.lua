@@ -236,6 +236,7 @@ function M.run(run, step, attempt)
     return status
   end
   local err = clause.error_of(status, step)
+  if err.code == "journal" then return "failed", err end   -- its end cannot be written down either
   local ended = err.waiting and "held" or err.code == "cancelled" and "cancelled" or err.code == "unknown" and "unknown" or "failed"
   finish(run, step, begun, attempt, { status = ended, error = error_body(err) })
   return ended, err

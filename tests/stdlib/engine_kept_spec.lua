@@ -27,7 +27,8 @@ local function act_of(roll, before, key)
     local other, value = one_of(roll, KEYS), roll(3)
     local writes = ("w:set(%s, %d)"):format(key or ("%q"):format(other), value)
     lines[#lines + 1] = one_of(roll, {
-      writes, writes, ("if w:get %q == %d then %s end"):format(one_of(roll, KEYS), value, writes), ("local r = %s if r:count() == 1 then w:set(%q, %d) end"):format(writes, other, value),
+      writes, writes, ("if w:get %q == %d then %s end"):format(one_of(roll, KEYS), value, writes),
+      ("local r = %s if r:count() == 1 then w:set(%q, %d) end"):format(writes, other, value),
       ("pcall(function () if w:get %q then %s end end)"):format(other, writes), ("wait_until(function () return w:get %q ~= 9 end, { within = '1s' }) %s"):format(other, writes),
       #before > 0 and ("if %s:result() == %d then %s else w:set(%q, 7) end"):format(one_of(roll, before), value, writes, other) or writes,
     })
@@ -67,7 +68,8 @@ local function step_of(roll, n, before)
     clauses = change(roll, before, "item")
     for i = #clauses, 2, -1 do if clauses[i]:find("^done") then table.remove(clauses, i) end end
     if not clauses[2] or not table.concat(clauses, " "):find("verify", 1, true) then clauses[#clauses + 1] = "verify = function () return true end" end
-    clauses[#clauses + 1] = one_of(roll, { "each = { 'a', 'b', 'c' }", "each = function () local list = {} for _, k in ipairs { 'a', 'b', 'd' } do if w:get(k) ~= 1 then list[#list + 1] = k end end return list end" })
+    clauses[#clauses + 1] = one_of(roll, { "each = { 'a', 'b', 'c' }",
+      "each = function () local list = {} for _, k in ipairs { 'a', 'b', 'd' } do if w:get(k) ~= 1 then list[#list + 1] = k end end return list end" })
     if roll(2) == 1 then clauses[#clauses + 1] = "limit = 2" end
   else clauses = change(roll, before) end
   return ("step \"Step %d\" { %s }"):format(n, table.concat(clauses, ", "))
@@ -75,11 +77,11 @@ end
 
 local function book_of(seed)
   local roll = dice(seed)
-  local lines, before, members, n = {}, {}, {}, 0
+  local lines, before, n = {}, {}, 0
   for _ = 1, roll(5) + 1 do
     n = n + 1
     if roll(5) == 1 then
-      members = { step_of(roll, n, before), step_of(roll, n + 1, before) }
+      local members = { step_of(roll, n, before), step_of(roll, n + 1, before) }
       n = n + 1
       lines[#lines + 1] = ("parallel { limit = %d, %s }"):format(roll(2), table.concat(members, ", "))
     else
