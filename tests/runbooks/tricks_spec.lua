@@ -152,7 +152,7 @@ describe("a trick", function ()
     before.same()
     assert.is_true(T.now_ms() - begun < 20000)
     assert(data and data.steps, r.out .. r.err)
-    for i, step in ipairs(data.steps) do
+    for _, step in ipairs(data.steps) do
       assert.is_nil(step.failed, text.json(step))
       local first = step.lines[1] or {}
       assert(first.label == "predicted" or first.label == "unknown" and step.withheld, text.json(step))
