@@ -1,0 +1,175 @@
+--- The connections behind a PostgreSQL object, opened when they are needed.
+--
+-- A fenced one for reads; acting ones for writes, as many as tasks act side by side, up to MOST_ACTORS; streams (each,
+-- copy_out) each have one to themselves while they run; one holds the lock. In a preview no acting connection is ever
+-- opened: its place is taken by one that is only shown to the gate. Two tasks may ask at once; whoever comes
+-- second with a connection of the same use takes the first one's.
+
+local M = {}
+
+local duration = require("core.duration")
+local file = require("native.file")
+local guard = require("native.guard")
+local native = require("native.pg")
+local raise = require("core.raise")
+
+local MOST_ACTORS, MOST_IDLE = 8, 4
+
+local function milliseconds(value, otherwise)
+  if value == nil then return otherwise end
+  return duration.parse(value)
+end
+
+--- What native.pg is told to connect with.
+function M.options(o, more)
+  local spec = o.spec
+  local all = {
+    url = spec.url, user = spec.user, password = spec.password, database = o.database or spec.database, role = o.role,
+    application = o.context.application, within_ms = milliseconds(spec.connect_within, 15000),
+    statement_ms = milliseconds(spec.read_within, 30000),
+  }
+  for key, value in pairs(more or {}) do all[key] = value end
+  return all
+end
+
+--- What the guard calls the database. Another database's subject is known before it exists; the first one's only after somebody
+--- answered: nil until then.
+function M.subject(o)
+  if o.subject then return o.subject end
+  if o.parent then o.subject = o.server.root and (o.server.root .. "/" .. o.database) end
+  return o.subject
+end
+
+--- Remember who answers.
+function M.learn(o, connection)
+  local card = connection:card()
+  if not o.parent then o.server.root = card.id:match("^(.*)/") or card.id end
+  o.subject = card.id
+  return card
+end
+
+--- Hand the server's notices to the engine.
+function M.tell(o, connection)
+  local notices = connection:notices()
+  for _, notice in ipairs(notices or {}) do
+    if o.context.notice then o.context.notice(notice.severity:lower(), notice.message, o.role) end
+  end
+end
+
+local function open(o, more)
+  if o.parent and not o.server.root then M.reader(o.parent) end
+  more.subject = more.subject or M.subject(o)
+  local connection = raise.check(native.new(M.options(o, more)))
+  raise.check(connection:open())
+  M.tell(o, connection)
+  return connection
+end
+
+-- A standby counts only while it is one, of this very server.
+local function open_standby(o)
+  local ok, connection = pcall(open, o, { url = o.spec.standby, fenced = true })
+  if not ok then return nil end
+  local card = connection:card()
+  if card.recovery and (not o.server.root or card.id:match("^(.*)/") == o.server.root) then return connection end
+  connection:close()
+  return nil
+end
+
+local function open_reader(o)
+  local more = { fenced = true }
+  if guard.mode() == "plan" then
+    if o.spec.preview then more.user, more.password = o.spec.preview.user, o.spec.preview.password end
+    local standby = o.spec.standby and not o.parent and open_standby(o)
+    if standby then return standby end
+  end
+  return open(o, more)
+end
+
+local function connection_of(o, slot, make)
+  local known = o[slot]
+  if known and known:is_open() then return known end
+  local made = make(o)
+  known = o[slot]
+  if known and known:is_open() then
+    made:close()
+    return known
+  end
+  o[slot] = made
+  M.learn(o, made)
+  return made
+end
+
+--- The fenced connection.
+function M.reader(o) return connection_of(o, "reading", open_reader) end
+
+-- One that is free; beyond MOST_ACTORS tasks queue on the first.
+local function idle_actor(o)
+  for i = #o.actors, 1, -1 do
+    if not o.actors[i]:is_open() then table.remove(o.actors, i) end
+  end
+  for _, connection in ipairs(o.actors) do
+    if connection:is_idle() then return connection end
+  end
+  return #o.actors >= MOST_ACTORS and o.actors[1] or nil
+end
+
+local function new_actor(o)
+  local made = open(o, {})
+  M.learn(o, made)
+  o.actors[#o.actors + 1] = made
+  return made
+end
+
+--- A connection to act on, bound to the rows this step may touch. In a preview one that goes nowhere.
+function M.actor(o)
+  if guard.mode() == "plan" then
+    if not M.subject(o) then M.reader(o) end
+    o.showing = o.showing or raise.check(native.new(M.options(o, { subject = M.subject(o) })))
+    return o.showing
+  end
+  local connection = idle_actor(o) or new_actor(o)
+  connection:bound(o.context.max_rows and o.context.max_rows() or 0)
+  return connection
+end
+
+--- A connection for one stream, which has it to itself while it runs.
+function M.take(o)
+  local connection = table.remove(o.idle)
+  while connection and not connection:is_idle() do
+    connection:close()
+    connection = table.remove(o.idle)
+  end
+  connection = connection or open_reader(o)
+  M.learn(o, connection)
+  return connection
+end
+
+--- Keep it for the next stream.
+function M.give_back(o, connection)
+  if #o.idle < MOST_IDLE then o.idle[#o.idle + 1] = connection else connection:close() end
+end
+
+--- The connection that holds the lock.
+function M.locker(o) return connection_of(o, "locking", function () return open(o, {}) end) end
+
+--- A path becomes a stream, which is also the second result for its opener to close.
+function M.stream(place, mode)
+  if type(place) ~= "string" then return place, nil end
+  local stream = raise.check(file.open(place, mode))
+  return stream, stream
+end
+
+--- Close every connection of the object.
+function M.close(o)
+  for _, slot in ipairs { "reading", "showing", "locking" } do
+    if o[slot] then o[slot]:close() end
+    o[slot] = nil
+  end
+  for _, list in ipairs { o.idle, o.actors } do
+    for _, connection in ipairs(list) do connection:close() end
+  end
+  o.idle, o.actors = {}, {}
+  for _, other in pairs(o.others or {}) do M.close(other) end
+end
+
+return M

@@ -1,0 +1,101 @@
+--- What the engine asks of a PostgreSQL object and runbooks do not: who has it, that it stays ours, and what became of a write
+-- whose run died.
+
+local connections = require("client.postgres_connections")
+local native = require("native.pg")
+local raise = require("core.raise")
+local reads = require("client.postgres_reads")
+local text = require("native.text")
+
+local guardians = {}
+
+local function key_of(o)
+  return text.sha256("neap lock " .. reads.subject(o)):sub(1, 16)
+end
+
+--- Take the database for this run until the connection ends: true, or nil and who has it.
+function guardians.lock(o) return connections.locker(o):lock(key_of(o)) end
+
+--- Is the lock still ours? Asks the server.
+function guardians.prove(o)
+  local connection = o.locking
+  return connection ~= nil and connection:is_open() and connection:has_lock(key_of(o)) == true
+end
+
+--- The text of the hold on the database, whoever left it; nil when there is none.
+function guardians.held(o)
+  local held, more = connections.locker(o):hold_get(key_of(o))
+  if held == nil and type(more) == "table" then error(more, 0) end
+  return held
+end
+
+--- Leave a hold: the text stays when this run dies.
+function guardians.hold(o, words) return raise.check(connections.locker(o):hold_set(key_of(o), words)) end
+
+--- Take the hold away.
+function guardians.release(o) return raise.check(connections.locker(o):hold_clear(key_of(o))) end
+
+-- The database a pg.create or pg.drop was about: the subject is "pg:<system identifier>/<name>".
+local function named(evidence) return evidence.subject and evidence.subject:match("^pg:[^/]+/(.+)$") end
+
+-- "CREATE INDEX CONCURRENTLY name ON table (…": the index's name and the table as it is written, nil for every other way to say it.
+local function index_of(sql)
+  local rest = sql:match("^%s*[Cc][Rr][Ee][Aa][Tt][Ee]%s+(.*)$")
+  local words = rest and rest:upper():match("^UNIQUE%s+INDEX%s+CONCURRENTLY%s+") or rest and rest:upper():match("^INDEX%s+CONCURRENTLY%s+")
+  if not words then return nil end
+  rest = rest:sub(#words + 1)
+  rest = rest:sub(#(rest:upper():match("^IF%s+NOT%s+EXISTS%s+") or "") + 1)
+  local plain, on = rest:match("^([%a_][%w_$]*)%s+[Oo][Nn]%s+(.*)$")
+  local quoted
+  if not plain then quoted, on = rest:match("^\"([^\"]+)\"%s+[Oo][Nn]%s+(.*)$") end
+  local name = quoted or plain and plain:lower()
+  local there = on and (on:match("^[%w_$.]+") or on:match("^\"[^\"]+\"%.?\"?[^\"(]*\"?"))
+  return name and there and { index = name, table = there:match("^(.-)%s*$") }
+end
+
+-- Writes that leave no transaction behind are judged by what is there, once nobody works on them any more.
+local LOOK <const> = {
+  ["pg.create"] = function (o, evidence)
+    local name = named(evidence)
+    return name and (reads.exists(o, name) and "done" or "not begun")
+  end,
+  ["pg.drop"] = function (o, evidence)
+    local name = named(evidence)
+    local limits = name and reads.rows(o, "SELECT datconnlimit AS most FROM pg_catalog.pg_database WHERE datname = $1", name)
+    if not limits then return nil end
+    if not limits[1] then return "done" end
+    return limits[1].most == -2 and "half" or "not begun"     -- -2: a drop that was interrupted
+  end,
+  -- Sessions are not brought back by a rollback.
+  ["pg.terminate"] = function (o, evidence)
+    local name = named(evidence)
+    return name and (#reads.sessions(o, name) == 0 and "done" or "half")
+  end,
+  -- An index that was being built beside the writers is there and valid, there and invalid, or not there.
+  ["pg.exec"] = function (o, evidence)
+    local made = index_of(evidence.text or "")
+    if not made then return nil end
+    local there = evidence.database and evidence.database ~= reads.card(o).database and o.methods.on(o, evidence.database) or o
+    local rows = reads.rows(there, [[
+      SELECT i.indisvalid AND i.indisready AS valid FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+       WHERE c.relname = $1 AND i.indrelid = pg_catalog.to_regclass($2)]], made.index, made.table)
+    if not rows[1] then return "not begun" end
+    return rows[1].valid and "done" or "half"
+  end,
+}
+
+--- What became of a write whose run died: "done", "not begun", "half", "running" (after `within_ms`; with `end_it` its backend
+--- is ended) or nil: nobody knows. Any database of the server can tell.
+---@param evidence table the intent
+---@param patience { within_ms: integer, end_it: boolean? }
+function guardians.probe(o, evidence, patience)
+  if not o.parent then reads.subject(o) end
+  local connection <close> = raise.check(native.new(connections.options(o)))
+  local found, why = native.orphan(connection, evidence, patience)
+  local look = LOOK[evidence.primitive]
+  if look and (found == "ended" or (found == "not begun" and evidence.primitive == "pg.terminate")) then return look(o, evidence) end
+  if not found and why ~= "" then error(raise.new("unknown", why), 0) end
+  return found ~= "ended" and found or nil
+end
+
+return guardians
