@@ -174,7 +174,8 @@ M.sections = {
   {
     title = "What a preview can and cannot promise",
     paragraphs = {
-      "neap plan writes nothing to any target. It binds the roles, asks every done, needs, each and verify that the present world can answer, and calls each act, and the after of each that would act, with its writes "
+      "neap plan writes nothing to any target. It binds the roles, asks every done, needs, each and verify that the present world can answer, and calls each act, "
+        .. "and the after of each that would act, with its writes "
         .. "intercepted: what it would write is listed with its exact text and its target. A run begins with the same survey.",
       "The guard remembers which objects an intercepted write would have changed. A later question about such an object is unknown and names the step that withholds it; "
         .. "no value is ever made up. So a preview of steps that build on one another knows less towards its end, and says so.",
