@@ -49,10 +49,11 @@ static void stop(neap_task *task, neap_code why) {
     op->class->cancel(op, false);
 }
 
-/* The task's timer: a deadline passed, or the grace of an op that is being stopped. */
+/* The task's timer: a deadline passed, or the grace of an op that is being stopped. An answer that came in the same turn counts:
+ * its driver has let go, and the task is queued already. */
 static void on_time(void *arg) {
     neap_task *task = arg;
-    if (!task->op) return;
+    if (!task->op || task->op->finished) return;
     if (task->op->stopping) task->op->class->cancel(task->op, true);
     else stop(task, NEAP_E_TIMEOUT);
 }
@@ -65,9 +66,7 @@ static void arm(neap_task *task) {
     neap_timer_start(task->timer, left > 0 ? left : 0);
 }
 
-/* What unwinds now may wait, but not for ever: deadlines that have passed move to the end of the grace, and a cancelled
- * task gets the grace as one more. */
-static void grant_grace(neap_task *task, neap_code why) {
+void neap_task_grant_grace(neap_task *task, neap_code why) {
     int64_t now = neap_clock_mono_ms(), end = now + NEAP_TASK_GRACE_MS;
     for (int i = 0; i < task->depth; i++)
         if (task->deadlines[i] && task->deadlines[i] <= now) task->deadlines[i] = end;
@@ -79,7 +78,7 @@ static int raise_stop(lua_State *L, neap_task *task, const char *waited_for) {
     neap_err err = NEAP_ERR_INIT;
     neap_code why = task->stop;
     task->stop = NEAP_OK;
-    grant_grace(task, why);
+    neap_task_grant_grace(task, why);
     if (why == NEAP_E_TIMEOUT) {
         neap_err_set(&err, why, "no answer before the deadline while waiting for %s", waited_for);
     } else {

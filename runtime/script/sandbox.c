@@ -1,7 +1,7 @@
 /* sandbox.c -- see sandbox.h.
  *
- * Why three belts: a count hook is not a time limit. pcall in a loop swallows the hook's error (so it is
- * raised again at each count), a pattern runs in C without a single count, and so does a metamethod chain
+ * Why three belts: a count hook is not a time limit. pcall in a loop swallows the hook's error (so the one for
+ * computing too long is raised again at each count), a pattern runs in C without a single count, and so does a metamethod chain
  * in the collector. The last belt is a POSIX timer that fires in a signal handler, writes one
  * line and leaves; the journal already holds the intent of whatever was running.
  *
@@ -47,16 +47,27 @@ static void overrun(lua_State *L, neap_code code, const char *message) {
     lua_error(L);
 }
 
+/* [-0, +0, e] a deadline that passed and a cancel are told once, as by a wait: what unwinds has the grace. */
+static void stop(lua_State *L, neap_task *task, neap_code why, const char *message) {
+    lua_pushstring(L, message);
+    if (why == NEAP_E_CANCELLED) {
+        free(task->reason);
+        task->reason = NULL;
+    }
+    neap_task_grant_grace(task, why);
+    overrun(L, why, lua_tostring(L, -1));
+}
+
 static void on_count(lua_State *L, lua_Debug *ar) {
     neap_host *host = neap_host_of(L);
     neap_task *task = host->running;
     (void)ar;
     if (!task) return;
     int64_t now = neap_clock_mono_ms(), nearest = neap_task_nearest(task);
-    if (nearest && now > nearest) overrun(L, NEAP_E_TIMEOUT, "the deadline passed while the runbook was computing");
+    if (nearest && now > nearest) stop(L, task, NEAP_E_TIMEOUT, "the deadline passed while the runbook was computing");
     if (host->run_limit_ms && now - host->entered_ms > host->run_limit_ms)
         overrun(L, NEAP_E_TIMEOUT, "the runbook computed for too long without waiting for anything");
-    if (task->reason) overrun(L, NEAP_E_CANCELLED, task->reason);
+    if (task->reason) stop(L, task, NEAP_E_CANCELLED, task->reason);
 }
 
 void neap_sandbox_watch(lua_State *thread) { lua_sethook(thread, on_count, LUA_MASKCOUNT, NEAP_SANDBOX_INSTRUCTIONS); }

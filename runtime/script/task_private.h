@@ -28,5 +28,8 @@ void neap_task_ready(neap_task *task);
 neap_op *neap_task_joiner(neap_list *link);
 /* The nearest deadline in loop milliseconds, 0 when there is none. */
 int64_t neap_task_nearest(const neap_task *task);
+/* It is told now that it must stop. What unwinds may wait, but not for ever: deadlines that have passed move to the end of the
+ * grace, and a cancelled task gets the grace as one more. */
+void neap_task_grant_grace(neap_task *task, neap_code why);
 
 #endif

@@ -1,0 +1,55 @@
+--- Waiting and stopping meet: an answer and a deadline in one turn, a cancel while a task computes, a connection that is
+--- closed under whoever waits for it, and every primitive cancelled at every turn of the loop.
+
+local native = require("native.pg")
+local servers = require("tests.support.servers")
+local suite = require("tests.support.suite")
+local task = require("native.task")
+
+local function busy(ms)
+  local ends = task.now_ms() + ms
+  while task.now_ms() < ends do end
+end
+
+describe("a wait", function()
+  it("that was answered is not undone by a deadline of the same turn", function()
+    T.run(function()
+      local waiter = task.spawn(function()
+        local mark = task.deadline(20)
+        task.sleep(5)
+        task.restore(mark)
+        return "slept"
+      end)
+      task.sleep(0)
+      busy(40)                                     -- both timers are due when the loop turns again
+      assert.same({ true, "slept" }, { waiter:join() })
+    end)
+  end)
+
+  it("is stopped once while its task computes, and what unwinds is left in peace", function()
+    T.run(function()
+      local stopped = task.spawn(function()
+        task.sleep(0)
+        local ok, err = pcall(function() busy(200) end)
+        busy(50)
+        return ok, err.code
+      end)
+      task.sleep(0)                                -- its pause is over, but it has not run yet
+      stopped:cancel("enough")
+      assert.same({ true, false, "cancelled" }, { stopped:join() })
+    end)
+  end)
+
+  it("that computes past its deadline is told so once", function()
+    T.run(function()
+      local late = task.spawn(function()
+        local mark = task.deadline(10)
+        local ok, err = pcall(busy, 200)
+        busy(50)
+        task.restore(mark)
+        return ok, err.code
+      end)
+      assert.same({ true, false, "timeout" }, { late:join() })
+    end)
+  end)
+end)
