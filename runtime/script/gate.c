@@ -138,10 +138,12 @@ static void flush_drop(neap_op *op) {
 
 static const neap_op_class flush_class = {"the journal", flush_cancel, flush_deliver, flush_drop};
 
-int neap_gate_flush(lua_State *L, int (*next)(lua_State *L, void *arg), void *arg) {
+/* [-0, +n, e] wait until everything appended so far is durable, then `next(L, arg)`. */
+static int flush(lua_State *L, int (*next)(lua_State *L, void *arg), void *arg, void (*on_stop)(lua_State *L, neap_op *op)) {
     neap_host *host = neap_host_of(L);
     if (!host->recorder.append) return next(L, arg);
     flush_op *f = (flush_op *)neap_op_new(L, sizeof *f, &flush_class);
+    f->op.on_stop = on_stop;
     f->next = next;
     f->arg = arg;
     f->err = (neap_err)NEAP_ERR_INIT;
@@ -196,6 +198,11 @@ static void on_stop(lua_State *L, neap_op *op) {
     neap_gate_outcome(L, (neap_gate *)op, "unknown", "\"message\":\"stopped before its answer\"", NULL);
 }
 
+/* Stopped while the intent was being made durable: nothing was started, and that is known. */
+static void not_begun(lua_State *L, neap_op *op) {
+    neap_gate_outcome(L, ((flush_op *)op)->arg, "failed", "\"message\":\"stopped before it began\"", NULL);
+}
+
 static int start(lua_State *L, void *arg) {
     neap_gate *g = arg;
     return g->start(L, g);
@@ -212,7 +219,7 @@ int neap_gate_intend(lua_State *L, neap_gate *g) {
     g->intended = true;
     g->intent = record(L, "intent", &body);
     if (!g->op.on_stop) g->op.on_stop = on_stop;
-    return neap_gate_flush(L, start, g);
+    return flush(L, start, g, not_begun);
 }
 
 /* [-0, +0, e] the function that is being called may bring what its row in functions.def says, or less. */

@@ -10,7 +10,8 @@
  * A binding's op embeds neap_gate as its first member. `prepare`, where there is one, gathers what belongs into the intent and
  * needs the far end (a transaction id, the backend's pid) without changing anything; its deliver ends with
  * `return neap_gate_intend(L, g)`. A write's deliver calls neap_gate_outcome before it pushes anything; when the wait is stopped
- * instead, the gate records the outcome as unknown, unless the binding sets op.on_stop to something that knows better.
+ * instead, the gate records the outcome as unknown, unless the binding sets op.on_stop to something that knows better. Stopped
+ * while the intent is made durable, the act was not begun, and that is its outcome: failed.
  */
 #ifndef NEAP_SCRIPT_GATE_H
 #define NEAP_SCRIPT_GATE_H
@@ -43,11 +44,8 @@ int neap_gate_intend(lua_State *L, neap_gate *g);
  * Nothing for reads; the second call is ignored. */
 void neap_gate_outcome(lua_State *L, neap_gate *g, const char *status, const char *members, const neap_err *err);
 
-/* Append one more record of this kind about the act ("started": the pid of a child), before a neap_gate_flush. */
+/* Append one more record of this kind about the act ("started": the pid of a child). */
 void neap_gate_record(lua_State *L, neap_gate *g, const char *kind, const char *members);
-
-/* [-0, +n, e] wait until everything appended so far is durable, then `next(L, arg)`. For protocols that must record in the middle. */
-int neap_gate_flush(lua_State *L, int (*next)(lua_State *L, void *arg), void *arg);
 
 /* [-0, +1, m] the list of predictions {primitive,effect,target,subject,text,plan,step} made so far, which is empty afterwards. */
 void neap_gate_push_predictions(lua_State *L);
