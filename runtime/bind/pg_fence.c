@@ -171,7 +171,8 @@ static void on_answer(void *arg, PGresult *r, const neap_err *err) {
     if (answer == STATEMENT && !err) op->result = neap_pg_keep(op->h->pg);
     if (answer == TRIPWIRE && !err) neap_pg_check_tripwire(op, r);
     if (answer < ROLLBACK) return;
-    if (err && err->code != NEAP_E_CLOSED)         /* a transaction that cannot be ended: nobody shall read inside it */
+    /* A transaction that cannot be ended: nobody shall read inside it. A ROLLBACK that was never sent has none to end. */
+    if (err && err->code != NEAP_E_CLOSED && err->code != NEAP_E_CANCELLED)
         neap_pg_kill(op->h->pg, NEAP_E_CLOSED, "a read could not be rolled back");
     if (op->err.code && neap_pg_was_hit_by_accident(op, &op->err) && neap_pg_is_alive(op->h->pg)) {
         op->repeated = true;
