@@ -71,11 +71,23 @@ static const neap_file_verb
     verb_open_read = {"read", NEAP_P_FILE_READ, false, NULL, NULL, run_open_read, push_stream},
     verb_open_write = {"write", NEAP_P_FILE_WRITE, false, NULL, NULL, run_open_write, push_stream};
 
+/* Stopped while it opened: nobody will ever write to it, so the .part goes at once and not with the collector. */
+static void open_on_stop(lua_State *L, neap_op *op) {
+    neap_file_op *f = (neap_file_op *)op;
+    if (f->job->base.running) {
+        neap_gate_outcome(L, &f->gate, "unknown", NULL, NULL);
+        return;
+    }
+    neap_disk_abandon(&f->job->part);
+    neap_gate_outcome(L, &f->gate, "failed", "\"message\":\"stopped before anything was written\"", NULL);
+}
+
 int neap_file_open(lua_State *L) {
     static const char *const modes[] = {"r", "w", NULL};
     const neap_file_verb *verb = luaL_checkoption(L, 2, "r", modes) ? &verb_open_write : &verb_open_read;
     lua_settop(L, OP_INDEX - 1);
     neap_file_op *f = neap_file_new(L, verb, 3);
+    f->gate.op.on_stop = open_on_stop;
     writer *w = (writer *)neap_stream_new_handle(L, sizeof *w);
     w->part.fd = -1;
     lua_pushvalue(L, OP_INDEX);
