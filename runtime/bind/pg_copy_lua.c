@@ -108,6 +108,10 @@ static int in_prepare(lua_State *L, neap_gate *g) {
 
 static int in_start(lua_State *L, neap_gate *g) {
     copy_op *k = (copy_op *)g;
+    if (!neap_pg_op_alive(&k->base)) {
+        neap_gate_outcome(L, g, "failed", NULL, &k->base.err);
+        return neap_pg_op_fail(L, &k->base);
+    }
     neap_op_rearm(&g->op);
     start_copy(k);
     return neap_await(L, &g->op);
@@ -141,6 +145,7 @@ static int copy_deliver(lua_State *L, neap_op *o) {
         return neap_pg_op_fail(L, &k->base);
     }
     if (k->base.stage == STAGE_COPY) return opened(L, k);
+    if (!neap_pg_op_alive(&k->base)) return neap_pg_op_fail(L, &k->base);
     neap_pg_add_evidence(&k->base.gate.evidence, k->base.h, k->xid);
     return neap_gate_intend(L, &k->base.gate);
 }
@@ -237,11 +242,8 @@ static int close_deliver(lua_State *L, neap_op *o) {
     close_op *k = (close_op *)o;
     copying *c = k->c;
     char members[64];
-    if (c->in && !k->committed && !c->h->pg) {     /* somebody closed the connection meanwhile */
-        neap_err_close(&k->base.err);
-        neap_err_set(&k->base.err, NEAP_E_UNKNOWN, "the connection was closed before the copy was confirmed");
-    }
-    if (c->in && k->base.err.code == NEAP_E_CLOSED && !k->asking) {
+    bool lost = k->base.err.code == NEAP_E_CLOSED || (k->base.err.code && !neap_pg_is_alive(c->h->pg));
+    if (c->in && lost && !k->asking) {
         k->asking = true;
         c->turn->open = false;
         neap_op_rearm(o);
@@ -278,7 +280,7 @@ static void close_cancel(neap_op *o, bool force) {
 
 static void close_on_stop(lua_State *L, neap_op *o) {
     close_op *k = (close_op *)o;
-    bool lost = k->asking || !k->c->h->pg || !neap_pg_is_alive(k->c->h->pg);
+    bool lost = k->asking || !neap_pg_is_alive(k->c->h->pg);
     if (k->committed) k->c->turn->open = false;
     neap_gate_outcome(L, &k->c->opener->gate, k->committed ? "ok" : lost ? "unknown" : "failed", "\"message\":\"stopped while it ended\"", NULL);
     forget(k->c);
@@ -302,7 +304,7 @@ static int give_up(lua_State *L, copying *c) {
 
 static int handle_close(lua_State *L, neap_stream_handle *base, bool good) {
     copying *c = (copying *)base;
-    bool alive = c->h->pg && neap_pg_is_alive(c->h->pg);
+    bool alive = neap_pg_is_alive(c->h->pg);
     if (c->in ? !good || base->broken || !c->h->pg : !alive) return give_up(L, c);
     close_op *k = (close_op *)neap_pg_op_new(L, sizeof *k, &close_class, c->h, NEAP_P_PG_COPY_IN, "", 0);
     k->c = c;

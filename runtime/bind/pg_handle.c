@@ -47,11 +47,18 @@ void neap_pg_clear_notices(pg_handle *h) {
     h->notice_count = 0;
 }
 
-int neap_pg_handle_gc(lua_State *L) {
+/* Whoever still waits is told by the driver; who the server was, and where, they still need: that goes with the handle. */
+int neap_pg_handle_close(lua_State *L) {
     pg_handle *h = luaL_checkudata(L, 1, HANDLE_META);
     neap_pg *pg = h->pg;
     h->pg = NULL;
     neap_pg_free(pg);
+    return 0;
+}
+
+int neap_pg_handle_gc(lua_State *L) {
+    pg_handle *h = luaL_checkudata(L, 1, HANDLE_META);
+    neap_pg_handle_close(L);
     neap_pg_clear_notices(h);
     neap_pg_forget_identity(h);
     neap_pgurl_close(&h->where);
@@ -137,7 +144,7 @@ void neap_pg_op_error(pg_op *op, const neap_err *err) {
 }
 
 bool neap_pg_op_alive(pg_op *op) {
-    if (op->h->pg && neap_pg_is_alive(op->h->pg)) return true;
+    if (neap_pg_is_alive(op->h->pg)) return true;
     if (!op->err.code) neap_err_set(&op->err, NEAP_E_CLOSED, "the connection to \"%s\" was lost", op->h->role);
     op->err.retry = true;
     return false;

@@ -7,6 +7,7 @@
 pg_handle *neap_pg_handle_new(lua_State *L);                /* [-0, +1, m] */
 void neap_pg_handle_renew(pg_handle *h);                    /* a fresh driver connection, the old one freed */
 pg_handle *neap_pg_to_handle(lua_State *L, int index);      /* [-0, +0, e] also a closed one */
+int  neap_pg_handle_close(lua_State *L);                    /* [-0, +0, e] of argument 1; twice is harmless */
 int  neap_pg_handle_gc(lua_State *L);
 void neap_pg_forget_identity(pg_handle *h);
 void neap_pg_clear_notices(pg_handle *h);

@@ -46,6 +46,7 @@ static const neap_op_class key_class = {"the target's lock", neap_pg_op_cancel, 
 /* Send and wait; `then` builds the answer. */
 static int ask(lua_State *L, key_op *k, const neap_pg_query *queries, int count, int (*then)(lua_State *L, key_op *k)) {
     void *args[2] = {k, k};
+    if (!neap_pg_op_alive(&k->base)) return neap_fail(L, &k->base.err);
     k->then = then;
     k->expected = count;
     k->base.answers = 0;

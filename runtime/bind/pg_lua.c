@@ -92,13 +92,13 @@ static int new(lua_State *L) {
 
 /* ---- small methods ---- */
 
-/* conn:close(). Also __close and, through the collector, __gc. Effect: pure. */
-static int conn_close(lua_State *L) { return neap_pg_handle_gc(L); }
+/* conn:close(). Also __close. Effect: pure. */
+static int conn_close(lua_State *L) { return neap_pg_handle_close(L); }
 
 /* conn:is_open() -> boolean. Effect: pure. */
 static int conn_is_open(lua_State *L) {
     pg_handle *h = neap_pg_to_handle(L, 1);
-    lua_pushboolean(L, h->pg && neap_pg_is_alive(h->pg));
+    lua_pushboolean(L, neap_pg_is_alive(h->pg));
     return 1;
 }
 
@@ -168,7 +168,7 @@ static const luaL_Reg methods[] = {
     {"open", neap_pg_open}, {"close", conn_close}, {"is_open", conn_is_open}, {"is_idle", conn_is_idle}, {"card", neap_pg_card},
     {"notices", conn_notices}, {"label", conn_label}, {"bound", conn_bound}, {"url", conn_url}, {NULL, NULL}};
 
-static const luaL_Reg meta[] = {{"__gc", neap_pg_handle_gc}, {"__close", neap_pg_handle_gc}, {NULL, NULL}};
+static const luaL_Reg meta[] = {{"__gc", neap_pg_handle_gc}, {"__close", conn_close}, {NULL, NULL}};
 
 static const luaL_Reg module[] = {{"new", new}, {"probe", neap_pg_probe}, {"orphan", neap_pg_orphan}, {NULL, NULL}};
 

@@ -54,7 +54,7 @@ static void on_answer(void *arg, PGresult *r, const neap_err *err) {
     if (answer == 2 && !err) h->system = text_of(r, 0);
     if (answer < 2) return;
     if (err && err->code == NEAP_E_CLOSED) neap_pg_op_error(op, err);
-    if (!op->err.code && h->database) set_subject(h);
+    if (!op->err.code && h->database && neap_pg_is_alive(h->pg)) set_subject(h);
     neap_op_finish(&op->gate.op);
 }
 
@@ -105,7 +105,7 @@ static const neap_op_class open_class = {"a connection to PostgreSQL", open_canc
 
 int neap_pg_open(lua_State *L) {
     pg_handle *h = neap_pg_to_handle(L, 1);
-    if (h->pg && neap_pg_is_alive(h->pg)) {
+    if (neap_pg_is_alive(h->pg)) {
         lua_pushboolean(L, 1);
         return 1;
     }

@@ -30,7 +30,7 @@ void neap_pg_turn_end(pg_turn *t) {
     t->h = NULL;
     t->waiter = NULL;
     neap_list_remove(&t->node);
-    if (t->open && h->pg && neap_pg_is_alive(h->pg)) {
+    if (t->open && neap_pg_is_alive(h->pg)) {
         neap_pg_query q = neap_pg_plain("ROLLBACK", true);
         neap_pg_send(h->pg, &q, on_rolled_back, h);
     }

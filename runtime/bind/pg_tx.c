@@ -80,7 +80,7 @@ static int begin_start(lua_State *L, neap_gate *g) {
 static int begin_deliver(lua_State *L, neap_op *o) {
     begin_op *b = (begin_op *)o;
     if (b->base.stage == STAGE_TURN) return ask_xid(L, b);
-    if (b->base.err.code) return neap_pg_op_fail(L, &b->base);
+    if (b->base.err.code || !neap_pg_op_alive(&b->base)) return neap_pg_op_fail(L, &b->base);
     neap_pg_add_evidence(&b->base.gate.evidence, b->base.h, b->xid);
     return neap_gate_intend(L, &b->base.gate);
 }
@@ -157,17 +157,14 @@ static void on_fate(void *arg, neap_pg_fate fate, const char *reason) {
 
 static int commit_deliver(lua_State *L, neap_op *o) {
     end_op *e = (end_op *)o;
-    if (e->base.err.code == NEAP_E_CLOSED && !e->asking) {
+    bool lost = e->base.err.code == NEAP_E_CLOSED || (e->base.err.code && !neap_pg_is_alive(e->base.h->pg));
+    if (lost && !e->asking) {
         e->asking = true;
         neap_op_rearm(o);
         neap_pg_ask_fate(e->base.h, e->tx->xid, &e->inquiry, on_fate, e);
         return neap_await(L, o);
     }
     e->tx->turn->open = false;
-    if (!e->committed && !e->base.h->pg) {         /* somebody closed the connection while COMMIT was on its way */
-        neap_err_close(&e->base.err);
-        neap_err_set(&e->base.err, NEAP_E_UNKNOWN, "the connection was closed before COMMIT was answered");
-    }
     if (e->committed) {
         settle(L, e->tx, "ok", e->asking ? "\"asked\":true" : NULL, NULL);
         lua_pushboolean(L, 1);
@@ -181,7 +178,7 @@ static int commit_deliver(lua_State *L, neap_op *o) {
 /* Stopped: when the answer came all the same, it counts; otherwise nobody knows. */
 static void commit_on_stop(lua_State *L, neap_op *o) {
     end_op *e = (end_op *)o;
-    bool lost = e->asking || !e->base.h->pg || !neap_pg_is_alive(e->base.h->pg);
+    bool lost = e->asking || !neap_pg_is_alive(e->base.h->pg);
     e->tx->turn->open = !e->committed && !lost;
     settle(L, e->tx, e->committed ? "ok" : lost ? "unknown" : "failed", "\"message\":\"stopped during COMMIT\"", NULL);
 }

@@ -216,14 +216,14 @@ static int end(lua_State *L, exec_op *x) {
 static int ran(lua_State *L, exec_op *x) {
     pg_op *op = &x->base;
     bool lost = op->err.code && !neap_pg_is_alive(op->h->pg);
-    if (lost && (x->alone || !op->h->pg)) {        /* nothing to ask by: no transaction of ours, or we closed it ourselves */
+    if (lost && x->alone) {                        /* nothing to ask by: no transaction of ours */
         neap_err_close(&op->err);
         neap_err_set(&op->err, NEAP_E_UNKNOWN, "the connection was lost, and nobody can say whether the statement was done");
     } else if (lost) {
         return ask_fate(L, x);
     } else if (!op->err.code && x->bounded && op->stage == STAGE_RUN) {
         long long count = neap_pg_count(op->result);
-        if (count <= op->h->max_rows) return commit(L, x);
+        if (count <= op->h->max_rows) return neap_pg_op_alive(op) ? commit(L, x) : ask_fate(L, x);
         neap_pg_too_many(op, count);               /* the turn rolls it back */
     }
     return end(L, x);
@@ -235,7 +235,7 @@ static int exec_deliver(lua_State *L, neap_op *o) {
     switch (op->stage) {
     case STAGE_TURN: return begin_xid(L, x);
     case STAGE_XID:
-        if (op->err.code) return neap_pg_op_fail(L, op);
+        if (op->err.code || !neap_pg_op_alive(op)) return neap_pg_op_fail(L, op);
         neap_pg_add_evidence(&op->gate.evidence, op->h, x->xid);
         return neap_gate_intend(L, &op->gate);
     case STAGE_FATE: return end(L, x);
@@ -249,7 +249,7 @@ static void exec_on_stop(lua_State *L, neap_op *o) {
     pg_op *op = &x->base;
     bool heard = op->stage == STAGE_RUN || op->stage == STAGE_COMMIT;
     bool done = x->committed || (x->alone && op->result);
-    bool lost = !op->h->pg || !neap_pg_is_alive(op->h->pg);
+    bool lost = !neap_pg_is_alive(op->h->pg);
     if (heard && done) neap_gate_outcome(L, &op->gate, "ok", NULL, NULL);
     else if (heard && !lost) neap_gate_outcome(L, &op->gate, "failed", "\"message\":\"stopped; rolled back\"", NULL);
     else neap_gate_outcome(L, &op->gate, "unknown", "\"message\":\"stopped before its end was known\"", NULL);
