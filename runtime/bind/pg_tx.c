@@ -5,8 +5,8 @@
  *   tx:commit()  tx:rollback()  <close>           the outcome: ok, failed (rolled back), unknown
  *
  * The intent of `begin` stays open as long as the transaction does: a run that dies inside it left an intent without an outcome
- * whose probe is pg_xact_status. Reads inside are not fenced (they must see what the transaction did), so they only work
- * while the task acts. A lost answer to COMMIT is asked about, as in pg_write.c.
+ * whose probe is pg_xact_status. Reads inside have no transaction of their own (they must see what the transaction did): the
+ * statement and the functions it calls are judged as for any read, and they only work while the task acts. A lost answer to COMMIT is asked about, as in pg_write.c.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -267,6 +267,20 @@ static int statement_start(lua_State *L, neap_gate *g) {
     return neap_await(L, &g->op);
 }
 
+/* Every function it calls is known to be harmless. */
+static void send_read(pg_op *op) {
+    const pg_params *p = &op->params;
+    neap_pg_query q = {op->sql, p->count, (const char *const *)p->values, p->lengths, p->formats, true};
+    neap_pg_send(op->h->pg, &q, on_statement, op);
+}
+
+static int read_start(lua_State *L, neap_gate *g) {
+    pg_op *op = (pg_op *)g;
+    if (!neap_pg_op_alive(op)) return neap_pg_op_fail(L, op);
+    neap_pg_fence_functions(op, send_read);
+    return neap_await(L, &g->op);
+}
+
 static int exec_deliver(lua_State *L, neap_op *o) {
     tx_op *s = (tx_op *)o;
     pg_op *op = &s->base;
@@ -294,7 +308,7 @@ static int read_deliver(lua_State *L, neap_op *o) {
         neap_pg_op_done(&s->base);
         return results;
     }
-    s->tx->failed = true;
+    if (s->base.err.code != NEAP_E_REFUSED) s->tx->failed = true;      /* refused: it was not sent */
     return neap_pg_op_fail(L, &s->base);
 }
 
@@ -329,7 +343,7 @@ static int tx_read(lua_State *L, const char *verb) {
     tx_op *s = (tx_op *)neap_pg_op_new(L, sizeof *s, &read_class, tx->h, NEAP_P_PG_READ, luaL_checkstring(L, 2), 3);
     s->tx = tx;
     s->base.shape = neap_pg_shape(verb);
-    s->base.gate.start = statement_start;
+    s->base.gate.start = read_start;
     s->base.gate.op.on_stop = statement_on_stop;
     if (!neap_pg_fence_parse(&s->base)) return neap_pg_op_fail(L, &s->base);
     return neap_gate_enter(L, &s->base.gate);
