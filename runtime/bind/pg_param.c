@@ -31,7 +31,9 @@ static void show(pg_params *p, int i, const char *text, size_t len, bool quoted)
     size_t cut = len > SHOWN ? SHOWN : len;
     while (cut < len && cut > 0 && ((unsigned char)text[cut] & 0xC0) == 0x80) cut--;
     neap_buf_addf(&p->shown, "%s$%d = %s", i ? ", " : "", i + 1, quoted ? "'" : "");
-    neap_buf_add(&p->shown, text, cut);
+    for (size_t at = 0; at < cut; at++)             /* what is shown stays one line, and a comment behind the statement */
+        if (text[at] == '\n' || text[at] == '\r') neap_buf_adds(&p->shown, text[at] == '\n' ? "\\n" : "\\r");
+        else neap_buf_addc(&p->shown, text[at]);
     neap_buf_addf(&p->shown, "%s%s", cut < len ? "…" : "", quoted ? "'" : "");
 }
 

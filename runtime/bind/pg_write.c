@@ -69,6 +69,11 @@ bool neap_pg_check_write(pg_op *op) {
         neap_err_set(&op->err, NEAP_E_USAGE, "\"%s\" would end the transaction neap keeps count of", op->parsed.kind);
         return neap_err_hint(&op->err, "Use transaction(function(tx) … end): it commits at its end and rolls back on an error.");
     }
+    if (op->parsed.hides && op->h->max_rows > 0) {
+        neap_err_set(&op->err, NEAP_E_REFUSED, "this environment allows %lld rows a statement, and nobody counts those that a part of \"%s\" changes",
+                     (long long)op->h->max_rows, op->parsed.kind);
+        return neap_err_hint(&op->err, "Send what changes rows as a statement of its own, or raise max_rows in the inventory.");
+    }
     if (op->parsed.copy_in || op->parsed.copy_out) {
         neap_err_set(&op->err, NEAP_E_USAGE, "COPY moves data to or from the caller, which exec cannot");
         return neap_err_hint(&op->err, "Use copy_in or copy_out.");

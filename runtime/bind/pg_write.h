@@ -14,7 +14,8 @@ void neap_pg_ask_fate(pg_handle *h, const char *xid, neap_pg_inquiry **q, neap_p
 /* [-0, +1, m] {count=, rows=, tag=} of a statement's answer; NULL: it was lost, though the statement was done. */
 void neap_pg_push_done(lua_State *L, const PGresult *result);
 long long neap_pg_count(const PGresult *result);          /* rows changed; 0 where the tag has none */
-/* False and op->err for what a write may not be: several statements, transaction control, COPY with the client. */
+/* False and op->err for what a write may not be: several statements, transaction control, COPY with the client, and under a
+ * bound on rows what changes some that nobody counts. */
 bool neap_pg_check_write(pg_op *op);
 /* UPDATE, DELETE, INSERT, MERGE: what max_rows bounds. */
 bool neap_pg_changes_rows(const pg_op *op);

@@ -6,12 +6,14 @@
  */
 #include "guard/guard.h"
 
+#include <ctype.h>
 #include <regex.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
 #include "base/buf.h"
+#include "guard/sql.h"
 
 typedef struct rule { struct rule *next; regex_t pattern; char *text, *why; } rule;
 typedef struct name { struct name *next; char *text; } name;
@@ -129,13 +131,35 @@ void neap_guard_mark(neap_guard *g, const char *subject, const char *step) {
 
 /* ---- asking ---- */
 
-static bool check_never(const neap_guard *g, const neap_act *act, neap_err *err) {
-    for (const rule *r = g->never; r; r = r->next) {
-        if (!act->text || regexec(&r->pattern, act->text, 0, NULL, 0) != 0) continue;
-        neap_err_set(err, NEAP_E_REFUSED, "this environment never allows \"%s\"%s%s", r->text, *r->why ? ": " : "", r->why);
-        return neap_err_hint(err, "The rule is in the inventory's never list; no flag overrides it.");
+static bool is_sql(const neap_act *act) { return strncmp(neap_primitive_name(act->primitive), "pg.", 3) == 0; }
+
+/* Every run of white space as one space. */
+static char *squeeze(const char *text) {
+    char *out = neap_strdup(text), *to = out;
+    for (const char *c = text; *c; c++) {
+        bool blank = isspace((unsigned char)*c);
+        if (!blank || to == out || to[-1] != ' ') *to++ = blank ? ' ' : *c;
     }
-    return true;
+    *to = '\0';
+    return out;
+}
+
+static bool refuse_never(const rule *r, neap_err *err) {
+    neap_err_set(err, NEAP_E_REFUSED, "this environment never allows \"%s\"%s%s", r->text, *r->why ? ": " : "", r->why);
+    return neap_err_hint(err, "The rule is in the inventory's never list; no flag overrides it.");
+}
+
+/* One act has many spellings; a rule is held against the one given, the one with single spaces, and for SQL the grammar's own. */
+static bool check_never(const neap_guard *g, const neap_act *act, neap_err *err) {
+    if (!g->never || !act->text) return true;
+    char *spellings[] = {neap_strdup(act->text), squeeze(act->text), is_sql(act) ? neap_sql_canonical(act->text) : NULL};
+    enum { COUNT = sizeof spellings / sizeof *spellings };
+    bool allowed = true;
+    for (const rule *r = g->never; allowed && r; r = r->next)
+        for (int i = 0; allowed && i < COUNT; i++)
+            if (spellings[i] && regexec(&r->pattern, spellings[i], 0, NULL, 0) == 0) allowed = refuse_never(r, err);
+    for (int i = 0; i < COUNT; i++) free(spellings[i]);
+    return allowed;
 }
 
 static bool check_host(const neap_guard *g, const neap_act *act, neap_err *err) {

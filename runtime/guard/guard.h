@@ -51,7 +51,8 @@ void neap_guard_set_mode(neap_guard *g, neap_mode mode);
 neap_mode neap_guard_get_mode(const neap_guard *g);
 
 /* Policy of the bound environment. Patterns are POSIX extended regular expressions, matched without
- * regard to case against the text of a write (SQL, or argv joined by single spaces). */
+ * regard to case against the text of a write (SQL, or argv joined by single spaces): as it is given, with every run of white
+ * space as one space, and SQL also as the grammar would write it (no comments, plain names unquoted). */
 bool neap_guard_add_never(neap_guard *g, const char *pattern, const char *why, neap_err *err);
 void neap_guard_add_allowed(neap_guard *g, const char *host);     /* once one is added, every write target's host must be in the list */
 

@@ -44,30 +44,52 @@ static const char *const vetted[] = {
     NULL
 };
 
-static void parse_here(const char *text, PgQueryParseResult *answer) {
-    *answer = pg_query_parse(text);
-}
-
+/* Something that recurses over the tree of a text. */
 typedef struct errand {
     const char         *text;
-    PgQueryParseResult *answer;
+    void              (*run)(struct errand *e);
+    PgQueryParseResult  tree;
+    char               *canonical;
 } errand;
 
 static void *on_thread(void *arg) {
     errand *e = arg;
-    parse_here(e->text, e->answer);
+    e->run(e);
     return NULL;
 }
 
-static bool parse_far(const char *text, PgQueryParseResult *answer) {
-    errand e = {text, answer};
+static bool run_far(errand *e) {
     pthread_t thread;
     pthread_attr_t attributes;
     if (pthread_attr_init(&attributes) != 0) return false;
     bool started = pthread_attr_setstacksize(&attributes, STACK) == 0
-        && pthread_create(&thread, &attributes, on_thread, &e) == 0;
+        && pthread_create(&thread, &attributes, on_thread, e) == 0;
     pthread_attr_destroy(&attributes);
     return started && pthread_join(thread, NULL) == 0;
+}
+
+/* False when there is no memory for it. */
+static bool run(errand *e) {
+    if (strlen(e->text) > NEAR) return run_far(e);
+    e->run(e);
+    return true;
+}
+
+static void parse(errand *e) { e->tree = pg_query_parse(e->text); }
+
+static void print_canonical(errand *e) {
+    PgQueryProtobufParseResult tree = pg_query_parse_protobuf(e->text);
+    if (!tree.error) {
+        PgQueryDeparseResult plain = pg_query_deparse_protobuf(tree.parse_tree);
+        if (!plain.error) e->canonical = neap_strdup(plain.query);
+        pg_query_free_deparse_result(plain);
+    }
+    pg_query_free_protobuf_parse_result(tree);
+}
+
+char *neap_sql_canonical(const char *text) {
+    errand e = {.text = text, .run = print_canonical};
+    return run(&e) ? e.canonical : NULL;
 }
 
 static bool check_size(const char *text, neap_err *err) {
@@ -131,11 +153,10 @@ bool neap_sql_read(neap_sql *out, const char *text, neap_err *err) {
     memset(out, 0, sizeof *out);
     if (!check_size(text, err)) return false;
     if (recall(out, text)) return true;
-    PgQueryParseResult answer = {0};
-    if (strlen(text) <= NEAR) parse_here(text, &answer);
-    else if (!parse_far(text, &answer)) return neap_err_set(err, NEAP_E_MEMORY, "no memory to parse the SQL text");
-    bool ok = answer.error == NULL ? neap_sql_judge(out, answer.parse_tree, err) : fail_parse(err, answer.error);
-    pg_query_free_parse_result(answer);
+    errand e = {.text = text, .run = parse};
+    if (!run(&e)) return neap_err_set(err, NEAP_E_MEMORY, "no memory to parse the SQL text");
+    bool ok = e.tree.error == NULL ? neap_sql_judge(out, e.tree.parse_tree, err) : fail_parse(err, e.tree.error);
+    pg_query_free_parse_result(e.tree);
     if (ok) keep(text, out);
     else neap_sql_close(out);
     return ok;

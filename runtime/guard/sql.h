@@ -25,6 +25,7 @@ typedef struct neap_sql {
     bool   copy_in, copy_out;     /* COPY … FROM STDIN, COPY … TO STDOUT */
     bool   copy_reads;            /* copy_out, of a table or of a query that passes part one; `reads` stays false */
     bool   bounded;               /* not an UPDATE or DELETE without WHERE */
+    bool   hides;                 /* it is run and changes rows the command tag does not count: in WITH, under EXPLAIN ANALYZE, PREPARE, COPY */
     int    statements;
     char   kind[32];              /* "select", "insert", "create database" …: of the first statement, "" when there is none */
     char   why[128];              /* why `reads` is false; "" when it is true */
@@ -39,6 +40,9 @@ void neap_sql_close(neap_sql *out);
 bool neap_sql_check_read(const neap_sql *sql, neap_err *err);
 /* Split a script into its statements: NULL-terminated list, the caller's to free piece by piece. NULL and err. */
 char **neap_sql_split(const char *script, neap_err *err);
+/* The text as the grammar itself would write it: no comments, one spelling of white space, key words and quotes. The caller's
+ * to free; NULL when the grammar does not know it. */
+char *neap_sql_canonical(const char *text);
 /* The vetted volatile readers of part two: is this name on the list? ("pg_catalog." prefix ignored.) The answer is about
  * pg_catalog's function of that name: an overload in another schema is not vetted by it. */
 bool neap_sql_is_vetted(const char *function);

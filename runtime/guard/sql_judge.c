@@ -43,6 +43,10 @@ static const char *const planned[] = {
     "SetToDefault", "MultiAssignRef", "CurrentOfExpr", NULL
 };
 
+/* What changes rows, and the statements that only keep such a one for later. */
+static const char *const changing[] = {"InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt", NULL};
+static const char *const templates[] = {"RuleStmt", "CreateFunctionStmt", NULL};
+
 /* What may stand in front. */
 static const char *const statements[] = {"SelectStmt", "VariableShowStmt", "ExplainStmt", NULL};
 static const char *const explain_targets[] = {"SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt", NULL};
@@ -89,6 +93,7 @@ typedef struct statement {
     bool tablespace;              /* an option of that name */
     bool from, file, program;     /* COPY */
     bool vacuum, relation;
+    bool changes_within;          /* a statement that changes rows, below the first node */
 } statement;
 
 typedef struct judge {
@@ -235,6 +240,7 @@ static void end_statement(judge *j) {
         else out->copy_out = true;
         out->copy_reads = !s->from && out->why[0] == '\0';
     }
+    if (s->changes_within && !in_list(templates, s->node)) out->hides = true;
     if (in_list(statements, s->node)) return;
     if (!out->copy_out) out->why[0] = '\0';        /* what it is says more than the first thing found inside */
     refuse(j, "%s is not a statement that only reads", kind);
@@ -252,6 +258,7 @@ static void on_node(judge *j, const neap_sql_walk *w, const neap_sql_frame *fram
         begin_statement(j, frame);
         return;                                    /* its own kind is judged when it ends */
     }
+    if (frame_in_list(changing, frame)) j->now.changes_within = true;
     bool explained = is_explained(w);
     if (explained && w->depth == TARGET_FRAME + 1 && !frame_in_list(explain_targets, frame)) {
         refuse(j, "EXPLAIN of anything but SELECT, INSERT, UPDATE, DELETE and MERGE is not let through");
@@ -350,6 +357,7 @@ bool neap_sql_judge(neap_sql *out, const char *json, neap_err *err) {
     if (out->statements == 0) refuse(&j, "there is no statement");
     if (out->statements > 1) copy_word(out->why, sizeof out->why, "there is more than one statement");
     out->reads = out->why[0] == '\0';
+    out->hides = out->hides && !out->reads;        /* EXPLAIN without ANALYZE only plans */
     out->copy_reads = out->copy_reads && out->statements == 1;
     out->functions = take_names(&j.functions);
     out->attributes = take_names(&j.attributes);
