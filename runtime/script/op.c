@@ -1,4 +1,4 @@
-/* op.c -- the wait. The only lua_yieldk in the program is in neap_await.
+/* op.c -- the wait. The only lua_yieldk in the program are in neap_await and what it ends with.
  *
  * One timer per task serves two purposes, one after the other: while the op is pending it is the
  * nearest deadline; once the op is being stopped it is the grace after which the driver must let go.
@@ -49,12 +49,13 @@ static void stop(neap_task *task, neap_code why) {
     op->class->cancel(op, false);
 }
 
-/* The task's timer: a deadline passed, or the grace of an op that is being stopped. An answer that came in the same turn counts:
- * its driver has let go, and the task is queued already. */
+/* The task's timer: a deadline passed, or the grace of an op that is being stopped. An answer that came in the same turn, or that
+ * made way for this one, counts. */
 static void on_time(void *arg) {
     neap_task *task = arg;
-    if (!task->op || task->op->finished) return;
-    if (task->op->stopping) task->op->class->cancel(task->op, true);
+    if (!task->op) return;
+    if (task->op->finished) neap_task_ready(task);
+    else if (task->op->stopping) task->op->class->cancel(task->op, true);
     else stop(task, NEAP_E_TIMEOUT);
 }
 
@@ -107,9 +108,23 @@ static int misuse(lua_State *L, neap_op *op, const char *message) {
     return neap_raisef(L, NEAP_E_USAGE, "%s", message);
 }
 
+/* A task whose waits are all answered at once would keep the loop for itself: no other task, no deadline and no Ctrl-C would be
+ * served. After a while it makes way for one turn. */
+static int make_way(lua_State *L, neap_task *task, neap_op *op) {
+    op->task = task;
+    task->op = op;
+    if (!task->timer) task->timer = neap_timer_new(task->host->loop, on_time, task);
+    neap_timer_start(task->timer, 0);
+    return lua_yieldk(L, 0, (lua_KContext)op, resumed);
+}
+
+static bool is_greedy(lua_State *L, const neap_task *task) {
+    return task && task->thread == L && lua_isyieldable(L) && neap_clock_mono_ms() - task->host->entered_ms > NEAP_TASK_TURN_MS;
+}
+
 int neap_await(lua_State *L, neap_op *op) {
     neap_task *task = neap_task_of(L);
-    if (op->finished) return op->class->deliver(L, op);
+    if (op->finished) return is_greedy(L, task) ? make_way(L, task, op) : op->class->deliver(L, op);
     if (!task || neap_task_thread(task) != L) return misuse(L, op, "wait directly in a clause, not in a coroutine of your own");
     if (!lua_isyieldable(L)) return misuse(L, op, "a primitive cannot be called inside a callback of table.sort or string.gsub");
     op->task = task;

@@ -36,7 +36,7 @@ typedef struct neap_host {
     int64_t       run_limit_ms, entered_ms;  /* how long Lua may compute without waiting (0: no limit), and since when it does */
 } neap_host;
 
-enum { NEAP_TASK_GRACE_MS = 10000, NEAP_TASK_DEADLINES = 32 };
+enum { NEAP_TASK_GRACE_MS = 10000, NEAP_TASK_TURN_MS = 20, NEAP_TASK_DEADLINES = 32 };
 
 neap_host *neap_host_of(lua_State *L);
 
