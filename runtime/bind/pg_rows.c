@@ -281,6 +281,7 @@ static int rows_call(lua_State *L) {
     pg_rows *rows = luaL_checkudata(L, 1, ROWS_META);
     lua_settop(L, 1);
     if (!rows->c) return 0;
+    if (rows->c->waiter) return neap_raisef(L, NEAP_E_USAGE, "another task waits for the next row");
     return next_row(L, rows->c);
 }
 

@@ -47,13 +47,12 @@ static int turn_close(lua_State *L) {
 pg_turn *neap_pg_turn_new(lua_State *L, int index, pg_handle *h, bool scoped) {
     index = lua_absindex(L, index);
     pg_turn *t = lua_newuserdatauv(L, sizeof *t, 1);
-    t->h = h;
-    t->waiter = NULL;
-    t->open = false;
-    neap_list_append(&h->turns, &t->node);
+    *t = (pg_turn){.h = NULL};
     luaL_setmetatable(L, TURN_META);
     lua_pushvalue(L, index);
     lua_setiuservalue(L, -2, 1);
+    t->h = h;                                      /* queued only when its finalizer can take it out again */
+    neap_list_append(&h->turns, &t->node);
     if (scoped) lua_toclose(L, -1);
     return t;
 }

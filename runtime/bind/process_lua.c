@@ -278,7 +278,11 @@ static const neap_op_class run_class = {"a command", run_cancel, run_deliver, ru
 static int run_start(lua_State *L, neap_gate *g) {
     run_op *r = (run_op *)g;
     bool feeds = r->input || r->source;
-    if (r->source && !r->source->stream) neap_raisef(L, NEAP_E_USAGE, "the stream for stdin is closed");
+    if (r->source && (!r->source->stream || r->source->reader)) {    /* since the intent was written */
+        neap_err_set(&r->failure, NEAP_E_USAGE, "the stream for stdin is %s", r->source->stream ? "being read by another task" : "closed");
+        neap_gate_outcome(L, g, "failed", NULL, &r->failure);
+        return neap_raise(L, &r->failure);
+    }
     r->child = neap_command_start(L, g, &r->command, feeds ? 7 : 6, on_exit_status, r, &r->failure);
     if (!r->child) {
         neap_gate_outcome(L, g, "failed", NULL, &r->failure);

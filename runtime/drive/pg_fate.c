@@ -87,6 +87,11 @@ static void on_answer(void *arg, PGresult *r, const neap_err *err) {
     if (!q->done) return;
     if (err) {
         say(q, err->message ? err->message : "no answer");
+        bool knew = (answer == ASK_SYSTEM && q->system) || (answer == ASK_TIMELINE && q->timeline);
+        if (knew && err->code == NEAP_E_REMOTE) {  /* it told before: what tells no longer may be another one */
+            q->other = true;
+            say(q, "the server does not say any more which one it is, so its answer is no evidence");
+        }
         if (answer == ASK_XID && err->code == NEAP_E_REMOTE) q->decided = true, q->fate = NEAP_PG_FATELESS;
         if (err->code != NEAP_E_REMOTE && answer == ASK_XID) q->answers = 0;     /* nothing was learnt */
     } else if (PQntuples(r) == 1) {

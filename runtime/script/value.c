@@ -83,6 +83,14 @@ static const char **sorted_keys(writer *w, int index, size_t *count) {
             refuse(w, "a table with keys that are neither 1..n nor all strings");
             return NULL;
         }
+        size_t len;
+        const char *key = lua_tolstring(L, -2, &len);
+        if (strlen(key) != len || !neap_json_is_utf8(key, len)) {      /* two of them could become one */
+            lua_pop(L, 2);
+            free(keys);
+            refuse(w, "a table with a key that is not text");
+            return NULL;
+        }
         if (*count == cap) {
             cap *= 2;
             const char **more = neap_alloc(cap * sizeof *more);
@@ -90,7 +98,7 @@ static const char **sorted_keys(writer *w, int index, size_t *count) {
             free(keys);
             keys = more;
         }
-        keys[(*count)++] = lua_tostring(L, -2);
+        keys[(*count)++] = key;
     }
     qsort(keys, *count, sizeof *keys, by_bytes);
     return keys;
