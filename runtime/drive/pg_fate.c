@@ -31,7 +31,7 @@ struct neap_pg_inquiry {
     neap_pg_fate_fn done;
     void *arg;
     int   answers;
-    bool  other, running, decided;            /* another server; the backend works; the transaction's end is known */
+    bool  same, other, running, decided;      /* proved to be the same server and timeline, a primary; another server; the backend works; the transaction's end is known */
     neap_pg_fate fate;
 };
 
@@ -61,13 +61,16 @@ static void decide(neap_pg_inquiry *q) {
 }
 
 static void on_system(neap_pg_inquiry *q, const PGresult *r) {
-    if (!q->system || strcmp(PQgetvalue(r, 0, 0), q->system) == 0) return;
+    q->same = q->system && strcmp(PQgetvalue(r, 0, 0), q->system) == 0;
+    if (!q->system || q->same) return;
     q->other = true;
     say(q, "another server answers at this address");
 }
 
 static void on_timeline(neap_pg_inquiry *q, const PGresult *r) {
-    if (!q->timeline || PQgetisnull(r, 0, 0) || atoi(PQgetvalue(r, 0, 0)) == q->timeline) return;
+    bool known = q->timeline && !PQgetisnull(r, 0, 0), same = known && atoi(PQgetvalue(r, 0, 0)) == q->timeline;
+    q->same = q->same && same;
+    if (!known || same) return;
     q->other = true;
     say(q, "the server is on another timeline, so its answer is no evidence");
 }
@@ -81,19 +84,26 @@ static void on_xid(neap_pg_inquiry *q, const PGresult *r) {
     q->fate = !status ? NEAP_PG_FATELESS : strcmp(status, "committed") == 0 ? NEAP_PG_COMMITTED : NEAP_PG_ABORTED;
 }
 
+/* A transaction "in the future" (22023) of the very server that gave its id: a crash took all of it, the id included. */
+static void on_refusal(neap_pg_inquiry *q, int answer, const neap_err *err) {
+    bool remote = err->code == NEAP_E_REMOTE, knew = (answer == ASK_SYSTEM && q->system) || (answer == ASK_TIMELINE && q->timeline);
+    say(q, err->message ? err->message : "no answer");
+    if (knew && remote) {                          /* it told before: what tells no longer may be another one */
+        q->other = true;
+        say(q, "the server does not say any more which one it is, so its answer is no evidence");
+    }
+    if (answer != ASK_XID) return;
+    if (!remote) q->answers = 0;                   /* nothing was learnt */
+    q->decided = q->decided || remote;
+    if (remote) q->fate = q->same && strcmp(err->sqlstate, "22023") == 0 ? NEAP_PG_ABORTED : NEAP_PG_FATELESS;
+}
+
 static void on_answer(void *arg, PGresult *r, const neap_err *err) {
     neap_pg_inquiry *q = arg;
     int answer = q->answers++;
     if (!q->done) return;
     if (err) {
-        say(q, err->message ? err->message : "no answer");
-        bool knew = (answer == ASK_SYSTEM && q->system) || (answer == ASK_TIMELINE && q->timeline);
-        if (knew && err->code == NEAP_E_REMOTE) {  /* it told before: what tells no longer may be another one */
-            q->other = true;
-            say(q, "the server does not say any more which one it is, so its answer is no evidence");
-        }
-        if (answer == ASK_XID && err->code == NEAP_E_REMOTE) q->decided = true, q->fate = NEAP_PG_FATELESS;
-        if (err->code != NEAP_E_REMOTE && answer == ASK_XID) q->answers = 0;     /* nothing was learnt */
+        on_refusal(q, answer, err);
     } else if (PQntuples(r) == 1) {
         switch (answer) {
         case ASK_SYSTEM: on_system(q, r); break;
@@ -120,6 +130,7 @@ static void send(neap_pg_inquiry *q) {
         {"SELECT pg_xact_status($1::text::xid8)", 1, &xid, NULL, NULL, true}};
     void *args[QUESTIONS] = {q, q, q, q};
     q->answers = 0;
+    q->same = false;
     neap_pg_flight(q->pg, questions, QUESTIONS, on_answer, args);
 }
 
