@@ -1,9 +1,6 @@
---- Waiting and stopping meet: an answer and a deadline in one turn, a cancel while a task computes, a connection that is
+--- Waiting and stopping meet: an answer and a deadline in one turn, a cancel while a task computes, a task that never
 --- closed under whoever waits for it, and every primitive cancelled at every turn of the loop.
 
-local native = require("native.pg")
-local servers = require("tests.support.servers")
-local suite = require("tests.support.suite")
 local task = require("native.task")
 
 local function busy(ms)
