@@ -103,6 +103,14 @@ static int step(lua_State *L) {
     return 1;
 }
 
+/* act([seq]) -> the record until now by which writes of this task belong together (0: none). Effect: pure. */
+static int act(lua_State *L) {
+    neap_scope *scope = neap_task_scope(check_running(L));
+    lua_pushinteger(L, scope->act);
+    if (!lua_isnoneornil(L, 1)) scope->act = luaL_checkinteger(L, 1);
+    return 1;
+}
+
 /* limit{run_ms=, memory=} -> {run_ms=, memory=, used=} until now: what Lua may use (0: no limit), and how many bytes it does. Effect: pure. */
 static int limit(lua_State *L) {
     neap_host *host = neap_host_of(L);
@@ -175,7 +183,7 @@ static int upvalues(lua_State *L) {
 
 static const luaL_Reg module[] = {
     {"spawn", spawn}, {"upvalues", upvalues}, {"sleep", task_sleep}, {"now_ms", now_ms}, {"deadline", deadline}, {"restore", restore}, {"left", left},
-    {"phase", phase}, {"step", step}, {"limit", limit}, {"alive", alive}, {"current", current}, {NULL, NULL}};
+    {"phase", phase}, {"step", step}, {"act", act}, {"limit", limit}, {"alive", alive}, {"current", current}, {NULL, NULL}};
 
 int neap_open_task(lua_State *L) {
     neap_function_table(L, "native.task.", module);

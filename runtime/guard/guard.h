@@ -17,6 +17,7 @@
 #define NEAP_GUARD_GUARD_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include "base/err.h"
 
 typedef enum { NEAP_EFFECT_PURE, NEAP_EFFECT_READ, NEAP_EFFECT_WRITE, NEAP_EFFECT_DESTROY } neap_effect;
@@ -41,6 +42,7 @@ const char *neap_effect_name(neap_effect e);
 typedef struct neap_scope {
     neap_phase phase;
     char step[64];                /* id of the step, "" outside one */
+    int64_t act;                  /* seq of the record that said an act, an undo or an after begins; 0 outside one */
 } neap_scope;
 
 typedef struct neap_guard neap_guard;

@@ -215,6 +215,7 @@ int neap_gate_intend(lua_State *L, neap_gate *g) {
     neap_json_member(&body, "target", g->act.target);
     neap_json_member(&body, "subject", g->act.subject);
     neap_json_member(&body, "text", g->act.text);
+    if (neap_task_scope(neap_task_of(L))->act) neap_json_member_int(&body, "act", neap_task_scope(neap_task_of(L))->act);
     add_members(&body, g->evidence.data);
     g->intended = true;
     g->intent = record(L, "intent", &body);

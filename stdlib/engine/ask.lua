@@ -41,7 +41,7 @@ end
 function M.name_of(run, step)
   local last
   for name in step.clauses.destroys:gmatch("{([%a_][%w_]*)}") do last = name end
-  local value = last and run.params[last]
+  local value = last and step.params.values[last]
   return value ~= nil and tostring(value) or run.model.name
 end
 

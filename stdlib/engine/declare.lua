@@ -141,7 +141,7 @@ local function declare_step(model, title, clauses, where)
   check_sense(where, title, clauses)
   check_values(where, clauses)
   model.titles[title] = true
-  local step = { title = title, clauses = clauses, where = where, kind = kind_of(clauses), id = slug(title, model.ids, OWN_ID) }
+  local step = { title = title, clauses = clauses, params = model.params, where = where, kind = kind_of(clauses), id = slug(title, model.ids, OWN_ID) }
   step.within = clauses.within and duration.parse(clauses.within) or nil
   model.handles[step] = true
   return step

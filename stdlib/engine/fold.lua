@@ -1,19 +1,50 @@
---- The journal of a run, folded into what each step's last word was: what resume and undo start from.
+--- A journal folded into what each step's last word was.
 --
--- A step has: status (nil while pending or in doubt), attempts, items and their statuses, intents to act, writes by
--- the seq of their intent (with evidence, outcome and, for a program, its pid), what was settled, and `paying`: an undo or
--- after that was begun and not ended.
+-- A step is made of units: one for each item of `each`, or one for the whole step. A unit is in doubt from its intent until
+-- its end; `paying` from the moment its undo or after begins until that is settled; pending once one of them was settled, and in
+-- doubt again when it failed, because then what the act did may be there, half there or gone. Only the afters of a run
+-- whose steps are all complete leave them complete: there is nothing they would have to be repeated for.
 
 local M = {}
+
+--- Ends of a step that are no reason to run it again.
+M.GOOD = { ok = true, already = true, skipped = true }
 
 local function step_state(fold, id)
   local s = fold.steps[id]
   if not s then
-    s = { attempts = 0, items = {}, intents = {}, writes = {} }
+    s = { attempts = 0, items = {}, units = {}, writes = {} }
     fold.steps[id] = s
     fold.order[#fold.order + 1] = id
   end
   return s
+end
+
+-- The unit of an item's key, nil for the whole step. `fold.units` keeps them in the order in which they first acted.
+local function unit_of(fold, id, key)
+  local s = step_state(fold, id)
+  local unit = s.units[key or false]
+  if not unit then
+    unit = { step = id, key = key, since = 0, settled = {} }
+    s.units[key or false] = unit
+    fold.units[#fold.units + 1] = unit
+  end
+  return unit, s
+end
+
+--- Has every step of the runbook come to a good end?
+function M.is_complete(fold)
+  for _, step in ipairs(fold.run.steps or {}) do
+    local s = fold.steps[step.id]
+    if not (s and M.GOOD[s.status]) then return false end
+  end
+  return true
+end
+
+--- The unit was taken back: its step is pending again.
+function M.reopen(s, unit)
+  s.status = nil
+  if unit.key then s.items[unit.key] = nil end
 end
 
 local FOLD = {}
@@ -22,30 +53,37 @@ function FOLD.run(fold, _, body) fold.run, fold.owner = body, body end
 function FOLD.resume(fold, _, body) fold.ended, fold.owner = nil, body end
 FOLD["end"] = function (fold, _, body) fold.ended = body end
 
--- Writes whose end is known count for the attempt that made them, and no longer once it was repeated or taken back.
-local function forget_settled_writes(s)
-  for seq, write in pairs(s.writes) do
-    if write.outcome then s.writes[seq] = nil end
-  end
-end
+local STEP = {}
 
-function FOLD.step(fold, id, body)
+function STEP.begin(fold, id, body)
   local s = step_state(fold, id)
-  if body.state == "begin" then
-    s.attempts = math.max(s.attempts, body.attempt or 1)
-    s.status = nil
-  elseif body.state == "intent" then
-    if body.item == nil then forget_settled_writes(s) end
-    s.intents[#s.intents + 1] = { item = body.item }
-    s.in_doubt = true
-    for _, name in ipairs { "undo", "after" } do (s.settled or {})[(body.item or "") .. "\0" .. name] = nil end
-  else
-    s.status, s.result, s.in_doubt, s.error = body.status, body.result, body.status == "unknown" or body.status == "cancelled", body.error
-  end
+  s.attempts, s.status = math.max(s.attempts, body.attempt or 1), nil
 end
 
+function STEP.intent(fold, id, body, seq)
+  local unit = unit_of(fold, id, body.item)
+  unit.since, unit.doubt, unit.settled = seq, true, {}
+end
+
+STEP["end"] = function (fold, id, body)
+  local s = step_state(fold, id)
+  s.status, s.result, s.error = body.status, body.result, body.error
+  if body.status == "unknown" or body.status == "cancelled" then return end
+  for _, unit in pairs(s.units) do unit.doubt = false end
+end
+
+function FOLD.step(fold, id, body, seq)
+  STEP[body.state](fold, id, body, seq)
+end
+
+function FOLD.params(fold, id, body) step_state(fold, id).params = body end
 function FOLD.each(fold, id, body) step_state(fold, id).each = body.items end
-function FOLD.item(fold, id, body) step_state(fold, id).items[body.item] = body.status end
+
+function FOLD.item(fold, id, body)
+  local s = step_state(fold, id)
+  s.items[body.item] = body.status
+  if s.units[body.item] then s.units[body.item].doubt = false end
+end
 
 function FOLD.intent(fold, id, body, seq, at)
   body.seq, body.at = seq, at
@@ -54,10 +92,9 @@ end
 
 function FOLD.started(fold, id, body)
   local write = step_state(fold, id).writes[body.intent]
-  if write then
-    for key, value in pairs(body) do
-      if key ~= "intent" then write[key] = value end
-    end
+  if not write then return end
+  for key, value in pairs(body) do
+    if key ~= "intent" then write[key] = value end
   end
 end
 
@@ -66,17 +103,18 @@ function FOLD.outcome(fold, id, body)
   if write then write.outcome = body.status end
 end
 
--- A step whose undo or after has run is pending again: a resumed restore stops the app again before it swaps.
-function FOLD.owed(fold, id, body, seq) step_state(fold, id).paying = { clause = body.clause, item = body.item, seq = seq } end
+function FOLD.owed(fold, id, body, seq)
+  unit_of(fold, id, body.item).paying = { clause = body.clause, seq = seq }
+end
 
 function FOLD.settled(fold, id, body)
-  local s = step_state(fold, id)
-  s.paying = nil
-  if body.status ~= "ok" then return end
-  s.settled = s.settled or {}
-  s.settled[(body.item or "") .. "\0" .. body.clause] = true
-  s.status, s.in_doubt, s.items = nil, false, {}
-  forget_settled_writes(s)
+  local unit, s = unit_of(fold, id, body.item)
+  local begun = unit.paying and unit.paying.seq or 0
+  unit.paying, unit.settled[body.clause] = nil, body.status == "ok"
+  if body.clause == "after" and M.is_complete(fold) then return end
+  if body.status == "ok" then unit.doubt = false
+  elseif not unit.settled.undo then unit.doubt, unit.since = true, begun end
+  M.reopen(s, unit)
 end
 
 -- Confirmations stay given. What somebody said about a failed or a manual step was for that moment.
@@ -84,16 +122,26 @@ function FOLD.answer(fold, id, body)
   if body.level ~= "failed" and body.level ~= "manual" then fold.answers[id] = body.value end
 end
 
---- Fold a list of records: {run, owner, ended, steps = {id = state}, order = {id, …}, answers}.
+--- Fold a list of records.
 ---@param records table[]
----@return table
+---@return table fold {run, owner, ended, last, answers, order = {id…}, units = {unit…},
+--- steps = {id = {attempts, status, result, error, params, each, items, units, writes}}}; a unit is {step, key, since, doubt, settled, paying}
 function M.of(records)
-  local fold = { steps = {}, order = {}, answers = {}, last = records[#records] }
+  local fold = { steps = {}, order = {}, units = {}, answers = {}, last = records[#records] }
   for _, r in ipairs(records) do
     local f = FOLD[r.kind]
     if f then f(fold, r.step, r.body, r.seq, r.at) end
   end
   return fold
+end
+
+--- Is anything of this step in doubt, or half taken back?
+function M.is_open(s)
+  if s.status == "unknown" or s.status == "cancelled" then return true end
+  for _, unit in pairs(s.units) do
+    if unit.doubt or unit.paying then return true end
+  end
+  return false
 end
 
 return M

@@ -120,6 +120,22 @@ function M.load(path, options)
   return model
 end
 
+--- Every text beside the runbook's own that a run of it goes by: its modules, the runbooks it runs, and theirs.
+---@param model table
+---@return table[] list of {name, hash, text}
+function M.texts(model, into)
+  into = into or {}
+  for _, module in ipairs(model.modules) do into[#into + 1] = module end
+  for _, step in ipairs(model.order) do
+    local child = step.child
+    if child then
+      into[#into + 1] = { name = child.name, hash = child.hash, text = child.source }
+      M.texts(child, into)
+    end
+  end
+  return into
+end
+
 --- What `list` and `help` show, without binding anything.
 function M.inspect(path, options)
   local model = M.load(path, options)

@@ -243,6 +243,11 @@ function M.restore(set, recorded)
   return values
 end
 
+--- A value as a text: a list as people write it, a secret by its label.
+function M.shown(value)
+  return type(value) == "table" and table.concat(value, ",") or tostring(value)
+end
+
 --- What help shows: a list of {name, help, kind, default, optional, choices}.
 function M.describe(set)
   local list = {}

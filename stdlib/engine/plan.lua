@@ -33,7 +33,7 @@ end
 -- it could be tested and compared, and a check of it would be green. That of one that is already so is nil unless it was recorded.
 function Survey:result_of(step)
   local recorded = self.results[step.id]
-  if recorded ~= nil or self.labels[step.id] == "already" then return recorded end
+  if recorded ~= nil or self.completed[step.id] or self.labels[step.id] == "already" then return recorded end
   error(raise.new("withheld", step.id), 0)
 end
 
@@ -220,7 +220,7 @@ end
 
 function Survey:manual(step)
   local entry = self.entry
-  entry.label, entry.sign, entry.manual = "predicted", "!", words.fill({ run = self }, step.clauses.manual)
+  entry.label, entry.sign, entry.manual = "predicted", "!", words.fill(step, step.clauses.manual)
   if self:is_done(step) then
     entry.label, entry.sign = "already", "="
   else
@@ -238,33 +238,35 @@ function M.child_params(run, step)
       if not ok then error(result, 0) end
       given[name] = type(result) == "table" and table.concat(result, ",") or result ~= nil and tostring(result) or nil
     elseif name ~= 1 then
-      given[name] = words.fill({ run = run }, tostring(value))
+      given[name] = words.fill(step, tostring(value))
     end
   end
   return given
 end
 
 function Survey:nested(step)
-  local ok, params = pcall(function () return session.read_params(self, step.child, M.child_params(self, step)) end)
+  local ok, why = true, nil
+  if not self.given[step.id] then
+    ok, why = pcall(function () return session.read_params(self, step.child, M.child_params(self, step)) end)
+  end
   if not ok then
     self:open(step, self.numbers[step.id])
     self.entry.label, self.entry.sign = "enforced", "check"
-    if raise.is(params) and params.code == "withheld" then
-      self:withhold(params)
+    if raise.is(why) and why.code == "withheld" then
+      self:withhold(why)
       self.unseen["the runbook in step " .. self.entry.number .. ": its parameters depend on step " .. tostring(self.entry.withheld)] = true
       return self:withhold_everything(step)
     end
-    return self:failed(clause.error_of(params, step))
+    return self:failed(clause.error_of(why, step))
   end
-  local child = setmetatable({ params = params }, { __index = self, __newindex = self })
   for _, inner in ipairs(step.child.order) do
-    if not self.completed[inner.id] then child:step(inner, tostring(step.number) .. "." .. inner.number) end
+    if not self.completed[inner.id] then self:step(inner, tostring(step.number) .. "." .. inner.number) end
   end
 end
 
 function Survey:open(step, number)
-  local entry = { number = number, id = step.id, title = words.fill({ run = self }, step.title), lines = {},
-    destroys = step.clauses.destroys and words.fill({ run = self }, step.clauses.destroys), step = step }
+  local entry = { number = number, id = step.id, title = words.fill(step, step.title), lines = {},
+    destroys = step.clauses.destroys and words.fill(step, step.clauses.destroys), step = step }
   self.entry = entry
   self.steps[#self.steps + 1] = entry
   return entry
@@ -303,7 +305,7 @@ function M.survey(opened, recorded)
   guard.reads()
   guard.predictions()
   local survey = setmetatable({ params = opened.params, targets = opened.targets, steps = {}, numbers = {}, labels = {}, owed = {}, results = recorded or {},
-    completed = opened.completed or {}, predicted = 0, failures = 0, unseen = {} }, Survey)
+    completed = opened.completed or {}, given = opened.given or {}, predicted = 0, failures = 0, unseen = {} }, Survey)
   for _, step in ipairs(opened.model.order) do
     if not survey.completed[step.id] then survey:step(step, step.number) end
   end

@@ -12,6 +12,7 @@ local M = {}
 local ask = require("engine.ask")
 local guard = require("native.guard")
 local journal = require("native.journal")
+local load = require("engine.load")
 local plan = require("engine.plan")
 local raise = require("core.raise")
 local record = require("engine.record")
@@ -62,11 +63,6 @@ function Run.key_of(_, item) return step_engine.key_of(item) end
 
 function Run.plain(result)
   return value.encode(result)
-end
-
---- A nested runbook sees its own parameters and everything else of the run.
-function Run:scope(_, params)
-  return setmetatable({ params = params }, { __index = self, __newindex = self })
 end
 
 -- ---- targets: locks and holds ----
@@ -333,11 +329,11 @@ local function targets_body(targets)
 end
 
 -- Titles as they will be shown; an {item} stays as it is written. The id is what a step is known by.
-local function steps_body(run, model)
+local function steps_body(model)
   local list = {}
   for i, step in ipairs(model.order) do
-    list[i] = { id = step.id, number = step.number, title = words.fill({ run = run }, step.title), effect = step.kind,
-      destroys = step.clauses.destroys and words.fill({ run = run }, step.clauses.destroys) }
+    list[i] = { id = step.id, number = step.number, title = words.fill(step, step.title), effect = step.kind,
+      destroys = step.clauses.destroys and words.fill(step, step.clauses.destroys) }
   end
   return list
 end
@@ -350,7 +346,7 @@ end
 
 --- A Run around an open session.
 function M.new(opened, ctx)
-  local run = setmetatable({ ctx = ctx, stack = unwind.new(), status = {}, attempts = {}, items = {}, item_status = {}, answers = {}, doubted = {},
+  local run = setmetatable({ ctx = ctx, stack = unwind.new(), status = {}, attempts = {}, items = {}, item_status = {}, given = {}, answers = {}, doubted = {},
     step_results = {} }, Run)
   for key, field in pairs(opened) do
     if run[key] == nil then run[key] = field end
@@ -380,10 +376,11 @@ function M.begin(run)
     status = "running", targets = targets, started_ms = system.wall_ms() })
   if not ok then error(why, 0) end
   run.record = record.new(handle, M.listeners(run))
+  local recorded = session.recorded_params(run.params)
   local body = { run = run.run_id, runbook = model.name, title = model.title, why = model.why, file = system.realpath(model.file) or model.file, environment = run.environment.name,
     inventory = system.realpath(session.inventory_path(run.ctx.inventory)), user = system.user(), uid = system.uid(), host = system.host(), pid = system.pid(), started = system.started(system.pid()),
-    version = system.version(), stdlib = system.stdlib(), params = session.shown_params(run), modules = model.modules, text = model.source, hash = model.hash,
-    targets = targets_body(run.targets), steps = steps_body(run, model) }
+    version = system.version(), stdlib = system.stdlib(), params = recorded.params, secret_params = recorded.secret_params, modules = load.texts(model),
+    text = model.source, hash = model.hash, targets = targets_body(run.targets), steps = steps_body(model) }
   run.record:event("run", "", body)
   run.record:sync()
 end

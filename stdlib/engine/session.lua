@@ -74,9 +74,8 @@ local function bind_all(session, model)
   end
 end
 
---- Values for a model's parameters, with defaults worked out under the read guard.
-function M.read_params(session, model, given)
-  local values = params.read(model.params, given)
+-- Fill in the defaults, those that are functions worked out under the read guard.
+local function complete_params(session, model, values)
   return params.complete(model.params, values, function (name, default)
     local phase = task.phase("read")
     local ok, value = context.with({ run = session, step = { where = model.file, clauses = {} }, clause = "default" }, default)
@@ -100,6 +99,20 @@ local function all_bound(model, into)
     if step.child then all_bound(step.child, into) end
   end
   return into
+end
+
+--- Values for a model's parameters, with defaults worked out under the read guard.
+function M.read_params(session, model, given)
+  return complete_params(session, model, params.read(model.params, given))
+end
+
+--- The values that a run recorded. Secrets were not: their defaults are asked again.
+---@param recorded table see recorded_params
+function M.restore_params(session, model, recorded)
+  local values = params.restore(model.params, recorded.params)
+  for _, name in ipairs(recorded.secret_params or {}) do values[name] = nil end
+  if recorded.secret_params then return complete_params(session, model, values) end
+  return values
 end
 
 --- Who each target is, now. Waits.
@@ -139,7 +152,7 @@ local function prepare(session, options)
   apply_policy(session.environment.settings)
   inventory.resolve_secrets(session.environment, roles_of(session.model), ctx.secrets)
   bind_all(session, session.model)
-  session.params = options.values and params.restore(session.model.params, options.values) or M.read_params(session, session.model, ctx.arguments or {})
+  session.params = options.recorded and M.restore_params(session, session.model, options.recorded) or M.read_params(session, session.model, ctx.arguments or {})
   session.targets = M.identify(session)
 end
 
@@ -154,7 +167,7 @@ end
 
 --- Open a session.
 ---@param ctx table the command's context
----@param options table {run_id=, source=, path=, values=}
+---@param options table {run_id=, source=, path=, recorded= what a run recorded of its parameters}
 function M.open(ctx, options)
   options = options or {}
   sandbox.limit()
@@ -188,11 +201,18 @@ end
 
 --- The parameters as they may be shown: no secrets, plain data.
 function M.shown_params(session)
-  local shown = {}
-  for name, value in pairs(session.params) do
-    shown[name] = type(value) == "userdata" and tostring(value) or type(value) == "table" and table.concat(value, ",") or value
+  return M.recorded_params(session.params).params
+end
+
+--- Parameters as they are recorded: { params = values by name, secret_params = names of those that are only shown, or nil }.
+function M.recorded_params(values)
+  local shown, secret = {}, {}
+  for name, value in pairs(values) do
+    local kind = type(value)
+    shown[name] = (kind == "userdata" or kind == "table") and params.shown(value) or value
+    if kind == "userdata" then secret[#secret + 1] = name end
   end
-  return shown
+  return { params = shown, secret_params = secret[1] and secret or nil }
 end
 
 --- What can keep a target for a run: lock, prove, held, hold, release. A command has none; its guardian only knows orphans.

@@ -56,8 +56,8 @@ local function intend(run, step, item, attempt)
   run:check_window()
   run:prove_locks()
   run:before_first_act()
-  run.record:event("step", step.id, { state = "intent", number = step.number, attempt = attempt, item = M.key_of(item) })
-  run.stack:owe(step, item, step.id .. "\0" .. (M.key_of(item) or ""))
+  task.act(run.record:event("step", step.id, { state = "intent", number = step.number, attempt = attempt, item = M.key_of(item) }))
+  run.stack:owe(step, item)
   run.record:sync()
 end
 
@@ -66,6 +66,7 @@ local function act_once(run, step, item, attempt)
   local options = { item = item, attempt = attempt, within = step.within }
   intend(run, step, item, attempt)
   local result = holds(run, step, "act", options)
+  task.act(0)
   local ends = step.within and begun + step.within or task.now_ms() + PROOF_MS
   prove(run, step, { item = item, attempt = attempt, within = math.max(ends - task.now_ms(), 1) }, ends)
   return result
@@ -170,7 +171,7 @@ end
 local function manual(run, step)
   if step.clauses.done and holds(run, step, "done") then return "already" end
   check_needs(run, step)
-  local did = ask.manual(run, step, words.fill({ run = run }, step.clauses.manual))
+  local did = ask.manual(run, step, words.fill(step, step.clauses.manual))
   if did then prove(run, step, {}, task.now_ms() + (step.within or PROOF_MS)) end
   return did and "ok" or "skipped"
 end
@@ -183,8 +184,12 @@ local function check_only(run, step)
 end
 
 local function nested(run, step)
-  local child = run:scope(step, session.read_params(run, step.child, plan.child_params(run, step)))
-  child:steps(step.child)
+  if not run.given[step.id] then
+    local params = session.read_params(run, step.child, plan.child_params(run, step))
+    run.record:event("params", step.id, session.recorded_params(params))
+    run.given[step.id] = true
+  end
+  run:steps(step.child)
   return "ok"
 end
 
@@ -226,7 +231,7 @@ end
 --- Run one step to an outcome. Returns the status; for "failed", "cancelled" and "unknown" also the error.
 function M.run(run, step, attempt)
   local begun = task.now_ms()
-  run.record:event("step", step.id, { state = "begin", number = step.number, title = words.fill({ run = run }, step.title), attempt = attempt })
+  run.record:event("step", step.id, { state = "begin", number = step.number, title = words.fill(step, step.title), attempt = attempt })
   local ok, status, result = pcall(function ()
     local status, result = KINDS[step.kind](run, step)
     return status, keep_result(run, step, result)

@@ -6,6 +6,8 @@
 local M = {}
 
 local clause = require("engine.clause")
+local guard = require("native.guard")
+local task = require("native.task")
 
 local GRACE = 10 * 60 * 1000
 
@@ -13,20 +15,26 @@ local Stack = {}
 Stack.__index = Stack
 
 function M.new()
-  return setmetatable({ entries = {} }, Stack)
+  return setmetatable({ entries = {}, by_key = {} }, Stack)
 end
 
+local function key_of(step, item_key) return step.id .. "\0" .. (item_key or "") end
+
 --- The step's act is about to begin (again): it owes what it declares.
-function Stack:owe(step, item, key)
-  for _, entry in ipairs(self.entries) do
-    if entry.key == key then
-      entry.undo, entry.after = step.clauses.undo ~= nil, step.clauses.after ~= nil
-      return
-    end
+---@param step table
+---@param item any nil for a step without items
+---@param settled table|nil {undo=, after=} what a run that is resumed has paid already
+function Stack:owe(step, item, settled)
+  local clauses = step.clauses
+  if not (clauses.undo or clauses.after) then return end
+  local key = key_of(step, clause.key_of(item))
+  local entry = self.by_key[key]
+  if not entry then
+    entry = { step = step, item = item }
+    self.by_key[key], self.entries[#self.entries + 1] = entry, entry
   end
-  if step.clauses.undo or step.clauses.after then
-    self.entries[#self.entries + 1] = { step = step, item = item, key = key, undo = step.clauses.undo ~= nil, after = step.clauses.after ~= nil }
-  end
+  entry.undo = clauses.undo ~= nil and not (settled and settled.undo)
+  entry.after = clauses.after ~= nil and not (settled and settled.after)
 end
 
 --- Everything that is still owed: list of {step, item, clause}.
@@ -40,18 +48,34 @@ function Stack:debts(with_undo)
   return list
 end
 
+-- An undo that nobody began a step for (neap undo) writes too: the targets are held before it as before an act.
 local function pay(run, entry, name)
-  run.record:event("owed", entry.step.id, { clause = name, item = run:key_of(entry.item), number = entry.step.number })
+  guard.mode("run")
+  run:before_first_act()
+  local before = task.act(run.record:event("owed", entry.step.id, { clause = name, item = run:key_of(entry.item), number = entry.step.number }))
   run.record:sync()
   run.paying = true
   local called, ok, err = run:working(clause.call, run, entry.step, name, { item = entry.item, within = entry.step.within or GRACE })
   run.paying = false
+  task.act(before)
   if not called then ok, err = false, clause.error_of(ok, entry.step) end
   run.record:event("settled", entry.step.id, { clause = name, item = run:key_of(entry.item), status = ok and "ok" or "failed",
     error = not ok and { code = err.code, message = err.message, hint = err.hint } or nil })
   run.record:sync()
   if ok then entry[name] = false end
   return ok, err
+end
+
+--- Pay one clause of what a step, or one of its items, owes.
+---@return boolean ok
+---@return table|nil err
+function Stack:pay(run, step, item_key, name)
+  return pay(run, self.by_key[key_of(step, item_key)], name)
+end
+
+--- It was paid without us: a human says so.
+function Stack:paid(step, item_key, name)
+  self.by_key[key_of(step, item_key)][name] = false
 end
 
 --- Pay, newest first. An undo that fails stops the undoing below it: what is older may stand on it. Every after is still tried.

@@ -2,9 +2,11 @@
 
 local M = {}
 
+local clause = require("engine.clause")
 local context = require("engine.context")
 local duration = require("core.duration")
 local guard = require("native.guard")
+local params = require("engine.params")
 local raise = require("core.raise")
 local sandbox = require("engine.sandbox")
 local task = require("native.task")
@@ -17,11 +19,14 @@ local function current(word)
   return c
 end
 
---- Fill {param} and {item} into a text.
-function M.fill(c, template)
+--- Fill the {param} of a step's runbook, and {item}, into a text.
+---@param step table
+---@param template string
+---@param item any
+function M.fill(step, template, item)
   local values = {}
-  for name, value in pairs(c.run.params or {}) do values[name] = tostring(value) end
-  if c.item ~= nil then values.item = type(c.item) == "table" and tostring(c.item.key or c.item[1]) or tostring(c.item) end
+  for name, value in pairs(step.params and step.params.values or {}) do values[name] = params.shown(value) end
+  values.item = clause.key_of(item)
   return text.fill(template, values)
 end
 
@@ -34,7 +39,7 @@ local function label_of_reads()
 end
 
 local function settle(c, ok, truth, actual)
-  local filled = M.fill(c, truth)
+  local filled = M.fill(c.step, truth, c.item)
   c.run:checked { step = c.step, text = filled, ok = ok, actual = actual, label = label_of_reads(), clause = c.clause, item = c.item }
   if not ok then raise("check", ("not so: %s"):format(filled), actual, { where = c.step.where }) end
 end
@@ -131,7 +136,7 @@ end
 function M.note(format, ...)
   local c = current("note")
   local line = select("#", ...) > 0 and format:format(...) or tostring(format)
-  c.run:noted { step = c.step, text = M.fill(c, line), item = c.item }
+  c.run:noted { step = c.step, text = M.fill(c.step, line, c.item), item = c.item }
 end
 
 local REPORT = { title = "string", columns = "table", rows = "table", remark = "string" }

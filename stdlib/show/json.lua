@@ -17,6 +17,7 @@ M.kinds = {
     .. "targets, steps" },
   { "resume", "user, host, pid, started" },
   { "step", "state (begin, intent, end), number, attempt; at its end status, ms, note, result, error" },
+  { "params", "params: what a runbook inside this one was given" },
   { "check", "text, ok, actual, label (enforced, declared)" },
   { "note", "text" },
   { "table", "title", "columns", "rows", "remark" },

@@ -28,6 +28,7 @@ local function methods_of(world)
         if world.fail[key] >= 0 then error({ code = "remote", message = "the toy broke at " .. key }, 0) end
       end
       world.values[key] = value
+      world.writes[#world.writes + 1] = { key = key, value = value }
       return { count = function () return 1 end }
     end,
     on = function (o, role) return { role = role, kind = "toy", methods = o.methods } end,
@@ -56,7 +57,7 @@ end
 --- A fresh world.
 ---@return table
 function M.new()
-  local world = { dir = suite.temp(), values = {}, log = {}, fail = {}, events = {} }
+  local world = { dir = suite.temp(), values = {}, log = {}, writes = {}, fail = {}, events = {} }
   write_file(world.dir .. "/inventory.lua", "environment \"here\" { w = toy {} }\n")
   world.client = client(world)
 
