@@ -1,5 +1,5 @@
 --- Waiting and stopping meet: an answer and a deadline in one turn, a cancel while a task computes, a task that never
---- closed under whoever waits for it, and every primitive cancelled at every turn of the loop.
+-- has to wait.
 
 local task = require("native.task")
 
