@@ -4,7 +4,8 @@
 --                    done says no, and every write is known not to have begun → pending, acts again
 --                    otherwise → ask; nobody there → 75
 --
--- Each item of a step is settled by itself: what a human says about one of them says nothing of the others.
+-- Each item of a step is settled by itself: what a human says about one of them says nothing of the others. An item whose own
+-- `done` says no acts again, whatever it wrote: nothing works on it any more, and the next item would ask no more than that.
 -- An orphan is given the rest of its step's time (a minute where the step names none), then it is ended; while it cannot be
 -- ended nothing is asked and nothing is started. What a transaction's statements did is what became of the transaction.
 
@@ -164,6 +165,7 @@ end
 local function settle_unit(run, step, s, unit)
   local done, why = asked(run, step, M.item_of(s, unit.key))
   if done then return found_done(run, step, s, unit, "found done") end
+  if done == false and unit.key and step.clauses.done then return end
   local doubtful = any(s, unit.since, "unknown")
   if done == false and not doubtful and not any(s, unit.since, "ok") then return end
   why = why or doubtful and "a write has no outcome and its proof says no" or "some of it was done"
