@@ -232,7 +232,7 @@ static bool add_run(sqlite3 *db, const neap_statedir *state, const char *run, ne
 
 static bool add_runs(sqlite3 *db, const neap_statedir *state, int *runs, neap_err *err) {
     neap_statedir dir;
-    if (faccessat(state->fd, "runs", F_OK, AT_SYMLINK_NOFOLLOW) != 0) return true;
+    if (faccessat(state->fd, "runs", F_OK, AT_SYMLINK_NOFOLLOW) != 0 && errno == ENOENT) return true;
     if (!neap_statedir_enter(&dir, state, "runs", false, err)) return false;
     DIR *list = fdopendir(dup(dir.fd));
     bool ok = list || neap_err_set(err, NEAP_E_JOURNAL, "cannot list \"%s\": %s", dir.path, strerror(errno));
