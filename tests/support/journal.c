@@ -60,5 +60,12 @@ static int index_cost(lua_State *L) {
     return 2;
 }
 
-static const luaL_Reg journal[] = {{"fill_index", fill_index}, {"index_cost", index_cost}, {NULL, NULL}};
+/* T.sql(path, sql): change a database behind neap's back. */
+static int change(lua_State *L) {
+    sqlite3 *db = open_index(L);
+    close_index(L, db, sqlite3_exec(db, luaL_checkstring(L, 2), NULL, NULL, NULL));
+    return 0;
+}
+
+static const luaL_Reg journal[] = {{"fill_index", fill_index}, {"index_cost", index_cost}, {"sql", change}, {NULL, NULL}};
 NEAP_TEST_LIBRARY(journal)
