@@ -1,5 +1,6 @@
 -- Edges of the guard that no runbook comes near: trees no parser writes, half escapes, more secrets than are kept.
 
+local child = require "tests.support.child"
 local guard = require "native.guard"
 local secret = require "native.secret"
 local sql = require "native.sql"
@@ -82,19 +83,19 @@ describe("escapes that are none", function()
 end)
 
 describe("the register of secrets", function()
+  -- In a process of its own: what is retired stays known, and would slow every redaction of this one.
   it("keeps the last 256 that were let go, and forgets the oldest before them", function()
-    for i = 1, 300 do secret.of(("let-go-%05d-value"):format(i), "loop") end
-    collectgarbage()
-    collectgarbage()
-    local known = 0
-    for i = 1, 300 do
-      local text = ("let-go-%05d-value"):format(i)
-      if T.redact { text } ~= text then known = known + 1 end
-    end
-    assert.is_true(known <= 256 and known > 200, known)
-    local again <const> = secret.of("let-go-00300-value", "loop")
-    assert.equal("‹secret loop›", T.redact { "let-go-00300-value" })
-    assert.is_true(secret.is(again))
+    local done = child.run { argv = { ("/proc/%d/exe"):format(T.pid()), "-e", [[
+      local secret = require "native.secret"
+      local function value(i) return ("let-go-%05d-value"):format(i) end
+      for i = 1, 300 do secret.of(value(i), "loop") end
+      collectgarbage()
+      collectgarbage()
+      local known = 0
+      for i = 1, 300 do if T.redact { value(i) } ~= value(i) then known = known + 1 end end
+      local again <const> = secret.of(value(300), "loop")
+      print(known, T.redact { value(300) }, secret.is(again))]] } }
+    assert.equal("256\t‹secret loop›\ttrue\n", done.out)
   end)
 
   it("names what has no name, and knows the lines of a file without their blanks", function()
