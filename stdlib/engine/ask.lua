@@ -22,6 +22,7 @@ end
 ---@param question table {level=, text=, step=, card=, answers=}
 ---@return string|nil
 function M.put(run, question)
+  while run.question do run.question:join() end     -- steps side by side ask one after the other
   run.record:event("ask", question.step or "", { level = question.level, question = question.text, card = question.card, answers = question.answers })
   run.record:sync()
   run:check_stop()

@@ -9,6 +9,7 @@ local M = {}
 
 local doubt = require("engine.doubt")
 local fold_engine = require("engine.fold")
+local hold = require("engine.hold")
 local journal = require("native.journal")
 local load = require("engine.load")
 local raise = require("core.raise")
@@ -168,14 +169,22 @@ local function seal_late(ctx, run_id, ended)
   return 0
 end
 
+-- The journal was read before the locks were ours: another resume may have gone on with it meanwhile.
+local function check_still_last(run, fold)
+  local records, err = journal.read(run.ctx.state, run.run_id, fold.last.seq)
+  if not records then error(err, 0) end
+  if #records > 0 then raise("busy", ("another resume went on with run %s a moment ago"):format(run.run_id), "Look with neap show, then resume again if it is still needed.") end
+end
+
 -- Prove that this is the same runbook on the same targets, take them, and go on writing its journal.
 local function take_over(run, fold)
   check_same_text(fold.run, run.model)
   check_same_targets(fold.run, run.targets)
   run.resumed = true
   run.owner_gone = fold.owner.host == system.host() and system.started(fold.owner.pid) ~= fold.owner.started
-  run:lock_targets()
+  hold.lock(run)
   run.journal = wait_for_writer(run.ctx, run.run_id)
+  check_still_last(run, fold)
   run.record = record.new(run.journal, run_engine.listeners(run))
   run.record:event("resume", "", { user = system.user(), uid = system.uid(), host = system.host(), pid = system.pid(), started = system.started(system.pid()),
     version = system.version(), run = run.run_id, runbook = fold.run.runbook, title = fold.run.title, environment = fold.run.environment, steps = fold.run.steps })

@@ -11,6 +11,7 @@ local M = {}
 
 local ask = require("engine.ask")
 local guard = require("native.guard")
+local hold = require("engine.hold")
 local journal = require("native.journal")
 local load = require("engine.load")
 local plan = require("engine.plan")
@@ -29,7 +30,6 @@ local Run = {}
 Run.__index = Run
 M.Run = Run
 
-local LOCK_MS, LOCK_PAUSE_MS = 10000, 100
 local SIGNAL_EXIT = { interrupt = 130, terminate = 143, hangup = 129, quit = 131 }
 
 -- ---- what the words and the steps call ----
@@ -65,88 +65,12 @@ function Run.plain(result)
   return value.encode(result)
 end
 
--- ---- targets: locks and holds ----
-
--- " as anna on iris", when a command must be given by somebody else or elsewhere than here.
-local function given_by(held)
-  local user, host = held:match(" by (%S+) on (%S+) since ")
-  if not user or (user == system.user() and host == system.host()) then return "" end
-  return (" as %s on %s"):format(user, host)
-end
-
--- Who has the lock: by the hold of a run that has acted, else by what its session is called on the target.
-local function in_use(t, g, err)
-  local asked, held = pcall(g.held, t.object)
-  local who = asked and held or err.message
-  local run = who:match("run (%x+) of ") or who:match("neap:[^:]*:(%x+)")
-  local hint = run and ("Wait until it has ended, or follow it%s with: neap watch %s"):format(given_by(who), run)
-  return raise.new("busy", ("\"%s\" is in use: %s"):format(t.role, who), hint or err.hint or "Wait for it, or look with neap watch.")
-end
-
-local function kept(t, held)
-  return raise.new("busy", ("\"%s\" is kept by a run that still owes something: %s"):format(t.role, held),
-    ("Settle it%s with: neap resume %s"):format(given_by(held), held:match("run (%S+)") or "?"))
-end
-
--- The server may not yet have noticed that a killed run's session is over: then a resume waits for it, if nobody is behind it.
-local function lock(run, t, g)
-  local ends = task.now_ms() + LOCK_MS
-  while true do
-    local ok, err = g.lock(t.object)
-    if ok then return end
-    local own = run.owner_gone and err.message:find(run.run_id, 1, true)
-    if not own or task.now_ms() > ends then error(in_use(t, g, err), 0) end
-    task.sleep(LOCK_PAUSE_MS)
-  end
-end
-
---- Take every target for this run. Raises {busy} naming the holder. (In mode "plan" a lock is only looked at.)
-function Run:lock_targets()
-  guard.mode("run")
-  for _, t in ipairs(self.targets) do
-    local g = session.keeper(t)
-    if g then
-      lock(self, t, g)
-      local held = g.held(t.object)
-      if held and not held:find("run " .. self.run_id, 1, true) then error(kept(t, held), 0) end
-    end
-  end
-end
-
---- A lock that was lost (its connection broke, the server restarted) stops the run before the next intent.
-function Run:prove_locks()
-  for _, t in ipairs(self.targets) do
-    local g = session.keeper(t)
-    if g and g.prove and not g.prove(t.object) then
-      raise("busy", ("the lock on \"%s\" was lost"):format(t.role), "Its connection ended; resume when the target answers again.")
-    end
-  end
-end
-
 --- No intent outside the environment's window: what was begun inside ends, nothing new begins.
 function Run:check_window()
   local open = self.environment.settings.window
   if open and not window.holds(open, system.wall_ms()) then
     raise("refused", ("it is outside the window %s of environment \"%s\""):format(open.text, self.environment.name),
       "The window is in UTC; it is set in the inventory and no flag overrides it.")
-  end
-end
-
---- Before the first act: from now on the targets are held, whatever happens to this process.
-function Run:before_first_act()
-  if self.holding then return end
-  self.holding = true
-  local since = system.iso(system.wall_ms())
-  for _, t in ipairs(self.targets) do
-    local g = session.keeper(t)
-    if g then g.hold(t.object, ("run %s of %s by %s on %s since %s"):format(self.run_id, self.model.name, system.user(), system.host(), since)) end
-  end
-end
-
-function Run:release_targets()
-  for _, t in ipairs(self.targets) do
-    local g = session.keeper(t)
-    if g and (self.holding or self.resumed) then g.release(t.object) end
   end
 end
 
@@ -225,8 +149,8 @@ function Run:steps(model)
   for _, step in ipairs(model.steps) do
     if step.kind == "parallel" then
       local next_member = 1
-      step_engine.side_by_side(math.min(step.limit, #step.members), function ()
-        while next_member <= #step.members do
+      step_engine.side_by_side(math.min(step.limit, #step.members), function (group)
+        while next_member <= #step.members and not group.failure do
           local member = step.members[next_member]
           next_member = next_member + 1
           self:one(member)
@@ -267,10 +191,19 @@ function Run:unrecorded(err, why)
     ("%sSince then nothing was begun, %s. When it can be written again: neap resume %s"):format(first.hint and first.hint .. " " or "", state, self.run_id))
 end
 
+-- A half undone run is either taken back to its end or gone on with; which is for a human to say.
+local function next_commands(run)
+  local list = { "neap resume " .. run.run_id }
+  for _, debt in ipairs(run.stack:debts(false)) do
+    if debt.clause == "undo" then list[1], list[2] = "neap undo " .. run.run_id, "neap resume " .. run.run_id end
+  end
+  return list
+end
+
 function Run:finish(status, exit, err)
   local debts = debts_text(self.stack, false)
   local open = status ~= "ok" and status ~= "undone"
-  local body = { status = status, exit = exit, owes = #debts > 0 and debts or nil, next = open and { "neap resume " .. self.run_id } or nil }
+  local body = { status = status, exit = exit, owes = #debts > 0 and debts or nil, next = open and next_commands(self) or nil }
   if err then
     body.code, body.message, body.hint, body.where, body.sqlstate = err.code, err.message, err.hint, err.where, err.sqlstate
     body.failed = err.failed_step and err.failed_step.id or nil
@@ -280,7 +213,7 @@ function Run:finish(status, exit, err)
   local recorded, why = pcall(self.record.sync, self.record)
   local keeps = status == "held" or status == "unknown" or #debts > 0
   if recorded and not keeps then
-    local released, reason = pcall(self.release_targets, self)
+    local released, reason = pcall(hold.release, self)
     if not released then body.notice = "the hold on a target could not be taken back: " .. tostring(reason) end
   end
   local ended, broken = pcall(function ()
@@ -434,7 +367,7 @@ function M.run(ctx)
   local run_id = system.random_id()
   local run = M.new(session.open(ctx, { run_id = run_id }), ctx)
   return M.guarded(run, function ()
-    run:lock_targets()
+    hold.lock(run)
     M.begin(run)
     run:listen()
     return M.drive(run)

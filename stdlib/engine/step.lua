@@ -8,6 +8,7 @@ local M = {}
 local ask = require("engine.ask")
 local clause = require("engine.clause")
 local duration = require("core.duration")
+local hold = require("engine.hold")
 local plan = require("engine.plan")
 local raise = require("core.raise")
 local session = require("engine.session")
@@ -54,8 +55,8 @@ end
 -- The intent is durable before the act begins, and from then on undo and after are owed.
 local function intend(run, step, item, attempt)
   run:check_window()
-  run:prove_locks()
-  run:before_first_act()
+  hold.prove(run)
+  hold.hold(run)
   task.act(run.record:event("step", step.id, { state = "intent", number = step.number, attempt = attempt, item = M.key_of(item) }))
   run.stack:owe(step, item)
   run.record:sync()
@@ -145,27 +146,34 @@ local function all_items(run, step)
   return acted == 0 and "already" or "ok"
 end
 
--- Why a joined task failed, nil when it did not. `joined` is false when we were cancelled while waiting for it.
-local function failure_of(joined, ended, fine, err)
-  if not joined then return ended end
-  if not ended then return fine end
-  if not fine then return err end
-  return nil
+-- Of two failures side by side the one that decides what may happen next: nothing is unwound that nobody can record,
+-- or while somebody's outcome is unknown.
+local GRAVITY = { journal = 4, unknown = 3, cancelled = 2 }
+
+local function graver(a, b)
+  if not a or (GRAVITY[b.code] or 1) > (GRAVITY[a.code] or 1) then return b end
+  return a
 end
 
---- Run `count` tasks of the same worker and wait for all of them; raises the first failure.
+--- Run `count` tasks of the same worker and wait for all of them; raises the gravest failure. The worker is given a table whose
+--- `failure` says that one of them has failed, so that it begins nothing new.
 function M.side_by_side(count, worker)
-  local tasks, failure = {}, nil
-  for i = 1, count do tasks[i] = task.spawn(function () return pcall(worker, i) end) end
+  local tasks, group = {}, {}
+  for i = 1, count do
+    tasks[i] = task.spawn(function ()
+      local ok, err = pcall(worker, group)
+      if not ok then group.failure = graver(group.failure, clause.error_of(err)) end
+    end)
+  end
   for _, t in ipairs(tasks) do
-    local err = failure_of(pcall(t.join, t))
-    if err and not t:done() then
+    local joined, err = pcall(t.join, t)
+    if not joined then                             -- it is us who were cancelled
       for _, other in ipairs(tasks) do other:cancel("the group was stopped") end
       pcall(t.join, t)
+      group.failure = graver(group.failure, clause.error_of(err))
     end
-    failure = failure or err
   end
-  if failure then error(failure, 0) end
+  if group.failure then error(group.failure, 0) end
 end
 
 local function manual(run, step)

@@ -7,6 +7,7 @@ local M = {}
 
 local clause = require("engine.clause")
 local guard = require("native.guard")
+local hold = require("engine.hold")
 local task = require("native.task")
 
 local GRACE = 10 * 60 * 1000
@@ -37,12 +38,12 @@ function Stack:owe(step, item, settled)
   entry.after = clauses.after ~= nil and not (settled and settled.after)
 end
 
---- Everything that is still owed: list of {step, item, clause}.
+--- Everything that is still owed: list of {step, item, clause}. An undo that failed is owed, one that was not asked for is not.
 function Stack:debts(with_undo)
   local list = {}
   for i = #self.entries, 1, -1 do
     local entry = self.entries[i]
-    if with_undo and entry.undo then list[#list + 1] = { step = entry.step, item = entry.item, clause = "undo" } end
+    if entry.undo and (with_undo or entry.half_undone) then list[#list + 1] = { step = entry.step, item = entry.item, clause = "undo" } end
     if entry.after then list[#list + 1] = { step = entry.step, item = entry.item, clause = "after" } end
   end
   return list
@@ -51,7 +52,7 @@ end
 -- An undo that nobody began a step for (neap undo) writes too: the targets are held before it as before an act.
 local function pay(run, entry, name)
   guard.mode("run")
-  run:before_first_act()
+  hold.hold(run)
   local before = task.act(run.record:event("owed", entry.step.id, { clause = name, item = run:key_of(entry.item), number = entry.step.number }))
   run.record:sync()
   run.paying = true
@@ -63,6 +64,7 @@ local function pay(run, entry, name)
     error = not ok and { code = err.code, message = err.message, hint = err.hint } or nil })
   run.record:sync()
   if ok then entry[name] = false end
+  if name == "undo" then entry.half_undone = not ok end
   return ok, err
 end
 

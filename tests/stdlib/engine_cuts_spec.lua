@@ -134,12 +134,12 @@ describe("a run that died after any record", function ()
     comes_to({ a = 1, b = 1, c = 1, a_after = 1, ready = 1 }, { mend = { ready = 1 }, body = [[
       step "A" { act = set "a", done = is "a", undo = set("a", 0), after = set "a_after" }
       step "B" { act = set "b", done = is "b", undo = set("b", 0) }
-      step "C" { act = set "c", done = function () return w:get "c" == 1 and w:get "ready" == 1 end, within = "20ms" }]] })
+      step "C" { act = set "c", done = function () return w:get "c" == 1 and w:get "ready" == 1 end, within = "400ms" }]] })
   end)
 
   it("takes back single items, and does only those again", function ()
     comes_to({ x = 1, y = 1, z = 1, ready = 1 }, { mend = { ready = 1 }, body = [[
       step "Items" { each = { "x", "y" }, act = set(), done = is(), undo = function (item) w:set(item, 0) end }
-      step "Z" { act = set "z", done = function () return w:get "z" == 1 and w:get "ready" == 1 end, within = "20ms" }]] })
+      step "Z" { act = set "z", done = function () return w:get "z" == 1 and w:get "ready" == 1 end, within = "400ms" }]] })
   end)
 end)

@@ -175,6 +175,60 @@ describe("a run", function ()
     assert.same({ "p", "q", "x", "z" }, w.log)
   end)
 
+  it("begins nothing more side by side once a member failed, and lets the gravest failure decide", function ()
+    local w = world.new()
+    w.fail.p = 1
+    local path = w.runbook([[
+      parallel { limit = 1,
+        step "P" { act = function () w:set("p", 1) end, done = function () return w:get "p" == 1 end },
+        step "Q" { act = function () w:set("q", 1) end, done = function () return w:get "q" == 1 end } }]])
+    assert.equal(1, w.try(run.run, w.context { runbook = path }))
+    assert.same({ "p" }, w.log)
+    path = w.runbook([[
+      parallel { limit = 2,
+        step "P" { act = function () if w:set("x", 1):count() == 1 then error "broken" end end, done = function () return false end },
+        step "Q" { act = function ()
+            w:set("y", 1):count()
+            wait_until(function () return w:get "x" == 1 end, { every = "1ms", within = "5s" })
+            error({ code = "unknown", message = "nobody knows" })
+          end,
+          done = function () return false end } }]], "grave")
+    assert.equal(75, w.try(run.run, w.context { runbook = path }))
+    assert.equal("unknown", w.last("end").status)
+    assert.truthy(w.held)
+  end)
+
+  it("keeps the target after an undo that failed, and names neap undo first", function ()
+    local w = world.new()
+    w.fail.c, w.fail.a0 = 1, 1
+    local path = w.runbook([[
+      step "A" { act = function () w:set("a", 1) end, done = function () return w:get "a" == 1 end, undo = function () w:set("a0", 0) end }
+      step "C" { act = function () w:set("c", 1) end, done = function () return w:get "c" == 1 end }]])
+    assert.equal(1, w.try(run.run, w.context { runbook = path }))
+    local id = w.last("run").run
+    assert.same({ "neap undo " .. id, "neap resume " .. id }, w.last("end").next)
+    assert.truthy(w.held)
+    assert.equal(0, w.try(resume.undo, w.context { run = id }))
+    assert.is_nil(w.held)
+  end)
+
+  it("locks a database once although two roles name it", function ()
+    local w = world.new()
+    local locks = 0
+    local bind, lock = w.client.bind, nil
+    w.client.bind = function (role)
+      local object = bind(role)
+      lock = lock or object.guardians.lock
+      object.guardians.lock = function (o) locks = locks + 1 return lock(o) end
+      object.methods.card = function () return { kind = "toy", id = "toy:one", lines = {} } end
+      return object
+    end
+    w.inventory("environment \"here\" { w = toy {}, v = toy {} }")
+    local path = w.runbook(SET .. [[local v = target.toy "v" step "Set a" (set "a")]])
+    assert.equal(0, w.try(run.run, w.context { runbook = path }))
+    assert.equal(1, locks)
+  end)
+
   it("times out an act that takes longer than within", function ()
     local w = world.new()
     local path = w.runbook([[step "A" { within = "50ms", act = function () w:set("a", 1)
