@@ -26,14 +26,9 @@
 void *neap_sandbox_alloc(void *ud, void *block, size_t old_size, size_t new_size) {
     neap_host *host = ud;
     size_t before = block ? old_size : 0;
-    if (new_size == 0) {
-        free(block);
-        host->memory -= before;
-        return NULL;
-    }
     if (host->memory_limit && new_size > before && host->memory - before + new_size > host->memory_limit) return NULL;
-    void *fresh = realloc(block, new_size);
-    if (fresh) host->memory = host->memory - before + new_size;
+    void *fresh = neap_pool_resize(&host->pool, block, before, new_size);
+    if (fresh || new_size == 0) host->memory = host->memory - before + new_size;
     return fresh;
 }
 

@@ -140,5 +140,7 @@ void neap_state_preload(lua_State *L, const neap_opener *openers) {
 }
 
 void neap_state_close(lua_State *L) {
+    neap_host *host = neap_host_of(L);
     lua_close(L);
+    neap_pool_close(&host->pool);
 }

@@ -21,6 +21,7 @@
 #include "guard/recorder.h"
 #include "loop/loop.h"
 #include "script/op.h"
+#include "script/pool.h"
 
 typedef struct neap_task neap_task;
 
@@ -32,6 +33,7 @@ typedef struct neap_host {
     neap_task    *running;        /* NULL while no task runs */
     neap_list     ready;          /* tasks to resume, oldest first */
     int           tasks;          /* alive */
+    neap_pool     pool;                   /* what Lua's small objects are made of */
     size_t        memory, memory_limit;   /* bytes Lua holds, and may hold (0: no limit) */
     int64_t       run_limit_ms, entered_ms;  /* how long Lua may compute without waiting (0: no limit), and since when it does */
 } neap_host;
