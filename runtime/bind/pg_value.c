@@ -161,15 +161,17 @@ static void push_list(lua_State *L, Oid element, const char *text) {
 
 /* ---- rows ---- */
 
-void neap_pg_push_value(lua_State *L, const PGresult *result, int row, int column) {
-    if (PQgetisnull(result, row, column)) {
-        lua_pushnil(L);
-        return;
-    }
+/* Of a field that is not NULL. */
+static void push_field(lua_State *L, const PGresult *result, int row, int column) {
     const char *text = PQgetvalue(result, row, column);
     Oid type = PQftype(result, column), element = is_scalar(type) ? InvalidOid : element_of(type);
     if (element) push_list(L, element, text);
     else push_scalar(L, type, text, (size_t)PQgetlength(result, row, column));
+}
+
+void neap_pg_push_value(lua_State *L, const PGresult *result, int row, int column) {
+    if (PQgetisnull(result, row, column)) lua_pushnil(L);
+    else push_field(L, result, row, column);
 }
 
 int neap_pg_push_names(lua_State *L, const PGresult *result) {
@@ -185,7 +187,7 @@ void neap_pg_push_row(lua_State *L, const PGresult *result, int row, int names) 
     for (int i = 0; i < columns; i++) {
         if (PQgetisnull(result, row, i)) continue;
         lua_pushvalue(L, names + 1 + i);
-        neap_pg_push_value(L, result, row, i);
+        push_field(L, result, row, i);
         lua_rawset(L, -3);
     }
 }
