@@ -234,7 +234,9 @@ static bool add_runs(sqlite3 *db, const neap_statedir *state, int *runs, neap_er
     neap_statedir dir;
     if (faccessat(state->fd, "runs", F_OK, AT_SYMLINK_NOFOLLOW) != 0 && errno == ENOENT) return true;
     if (!neap_statedir_enter(&dir, state, "runs", false, err)) return false;
-    DIR *list = fdopendir(dup(dir.fd));
+    int fd = fcntl(dir.fd, F_DUPFD_CLOEXEC, 0);    /* closedir closes it */
+    DIR *list = fd >= 0 ? fdopendir(fd) : NULL;
+    if (!list && fd >= 0) close(fd);
     bool ok = list || neap_err_set(err, NEAP_E_JOURNAL, "cannot list \"%s\": %s", dir.path, strerror(errno));
     for (struct dirent *d; ok && (d = readdir(list)); ) {
         if (!neap_statedir_is_run(d->d_name)) continue;
