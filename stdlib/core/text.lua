@@ -87,6 +87,15 @@ function M.nearest(word, names)
   return best
 end
 
+---The hint after a name that is not known: the one that was probably meant, else all there are.
+---@param word any
+---@param names string[]
+---@return string
+function M.suggest(word, names)
+  local near = M.nearest(tostring(word), names)
+  return near and ("Did you mean %s?"):format(near) or ("It can be one of: %s."):format(table.concat(names, ", "))
+end
+
 ---Fills "{name}" from `values`; a name that is not there stays as written.
 ---@param template string
 ---@param values table<string, any>

@@ -42,18 +42,6 @@ local function refuse(where, message, hint)
   raise("invalid", message, hint, { where = where })
 end
 
-local function names_of(t)
-  local names = {}
-  for name in pairs(t) do names[#names + 1] = name end
-  table.sort(names)
-  return names
-end
-
-local function did_you_mean(name, names)
-  local near = text.nearest(tostring(name), names)
-  return near and ("Did you mean %s?"):format(near) or ("It can be one of: %s."):format(table.concat(names, ", "))
-end
-
 local function check_type(where, clause, value)
   local types = M.CLAUSES[clause].types
   for _, want in ipairs(types) do
@@ -70,7 +58,7 @@ end
 local function check_clauses(where, title, clauses)
   for name, value in pairs(clauses) do
     if not M.CLAUSES[name] then
-      refuse(where, ("step \"%s\" has no clause \"%s\""):format(title, tostring(name)), did_you_mean(name, names_of(M.CLAUSES)))
+      refuse(where, ("step \"%s\" has no clause \"%s\""):format(title, tostring(name)), text.suggest(name, text.keys(M.CLAUSES)))
     end
     check_type(where, name, value)
   end
@@ -91,7 +79,7 @@ local function check_values(where, c)
   if type(c.retry) == "number" then check_count(where, "retry", c.retry, 0) end
   if type(c.retry) ~= "table" then return end
   for field in pairs(c.retry) do
-    if not RETRY[field] then refuse(where, ("retry has no field \"%s\""):format(tostring(field)), did_you_mean(field, names_of(RETRY))) end
+    if not RETRY[field] then refuse(where, ("retry has no field \"%s\""):format(tostring(field)), text.suggest(field, text.keys(RETRY))) end
   end
   if c.retry.times then check_count(where, "retry's times", c.retry.times, 0) end
   if c.retry.every and not (type(c.retry.every) == "string" and pcall(duration.parse, c.retry.every)) then
@@ -207,11 +195,11 @@ local function word_runbook(model)
       for name in pairs(fields) do
         local known = false
         for _, field in ipairs(RUNBOOK_FIELDS) do known = known or field == name end
-        if not known then refuse(where, ("runbook has no field \"%s\""):format(tostring(name)), did_you_mean(name, RUNBOOK_FIELDS)) end
+        if not known then refuse(where, ("runbook has no field \"%s\""):format(tostring(name)), text.suggest(name, RUNBOOK_FIELDS)) end
       end
       local choice = fields.on_failure
       if choice and not (choice == "undo" or choice == "hold" or choice == "abort") then
-        refuse(where, ("on_failure cannot be \"%s\""):format(tostring(choice)), did_you_mean(choice, ON_FAILURE))
+        refuse(where, ("on_failure cannot be \"%s\""):format(tostring(choice)), text.suggest(choice, ON_FAILURE))
       end
       model.why, model.on_failure, model.retired = fields.why, choice or "undo", fields.retired
     end
@@ -251,7 +239,7 @@ local function check_texts(model, step)
   for _, text_of_step in ipairs { step.title, step.clauses.destroys or "", step.clauses.manual or "" } do
     for name in text_of_step:gmatch("{([%a_][%w_]*)}") do
       if name ~= "item" and not model.params.specs[name] then
-        refuse(step.where, ("step \"%s\" names {%s}, which is no parameter"):format(step.title, name), did_you_mean(name, model.params.names))
+        refuse(step.where, ("step \"%s\" names {%s}, which is no parameter"):format(step.title, name), text.suggest(name, model.params.names))
       end
     end
   end

@@ -15,18 +15,6 @@ local SETTINGS = {
 }
 local SECRET_SOURCES = { "env", "file", "command", "of" }
 
-local function sorted(t)
-  local names = {}
-  for name in pairs(t) do names[#names + 1] = name end
-  table.sort(names)
-  return names
-end
-
-local function suggest(name, names)
-  local near = text.nearest(tostring(name), names)
-  return near and ("Did you mean %s?"):format(near) or ("It can be one of: %s."):format(table.concat(names, ", "))
-end
-
 -- A secret may stand wherever a text may.
 local function check_type(kind, field, wanted, value)
   local secret = type(value) == "table" and rawget(value, "secret_reference") ~= nil
@@ -42,7 +30,7 @@ local function target_word(kind, client)
     if type(spec) ~= "table" then raise("config", ("%s needs its fields in braces"):format(kind)) end
     for field, value in pairs(spec) do
       if not client.fields[field] then
-        raise("config", ("%s has no field \"%s\""):format(kind, tostring(field)), suggest(field, sorted(client.fields)))
+        raise("config", ("%s has no field \"%s\""):format(kind, tostring(field)), text.suggest(field, text.keys(client.fields)))
       end
       check_type(kind, field, client.fields[field].type, value)
     end
@@ -59,7 +47,7 @@ local function secret_word(spec)
   end
   for field in pairs(spec) do
     if not known[field] then
-      raise("config", ("secret has no source \"%s\""):format(tostring(field)), suggest(field, SECRET_SOURCES))
+      raise("config", ("secret has no source \"%s\""):format(tostring(field)), text.suggest(field, SECRET_SOURCES))
     end
   end
   if count ~= 1 then raise("config", "secret needs exactly one source", "secret { env = \"NAME\" }, { file = \"path\" } or { command = { … } }.") end
@@ -79,7 +67,7 @@ local function check_environment(name, entries)
       if key == "window" then environment.settings.window.text = value end
     else
       raise("config", ("environment \"%s\": \"%s\" is neither a target nor a setting"):format(name, tostring(key)),
-        suggest(key, sorted(SETTINGS)))
+        text.suggest(key, text.keys(SETTINGS)))
     end
   end
   return environment
@@ -118,13 +106,13 @@ end
 
 --- The environment of that name.
 function M.choose(environments, name)
-  local names = sorted(environments)
+  local names = text.keys(environments)
   if not name then
     if #names == 1 then return environments[names[1]] end
     raise("usage", "which environment?", ("Give --env with one of: %s."):format(table.concat(names, ", ")))
   end
   local environment = environments[name]
-  if not environment then raise("config", ("there is no environment \"%s\""):format(name), suggest(name, names)) end
+  if not environment then raise("config", ("there is no environment \"%s\""):format(name), text.suggest(name, names)) end
   return environment
 end
 

@@ -100,18 +100,6 @@ M.KINDS = {
 
 local NUMBERS = { integer = true, number = true, bytes = true }
 
-local function sorted(t)
-  local names = {}
-  for name in pairs(t) do names[#names + 1] = name end
-  table.sort(names)
-  return names
-end
-
-local function suggest(name, names)
-  local near = text.nearest(tostring(name), names)
-  return near and ("Did you mean %s?"):format(near) or ("It can be one of: %s."):format(table.concat(names, ", "))
-end
-
 -- A default is a value (5, true, a list of texts) or the text that could have been given; either way it is what the kind allows.
 local function fits(spec, value)
   local kind = M.KINDS[spec.kind]
@@ -134,10 +122,10 @@ local function check_spec(name, spec, where)
   if not tostring(name):match("^[%a_][%w_]*$") then no("is not a name", "Use letters, digits and underscores.") end
   if type(spec) ~= "table" or type(spec[1]) ~= "string" then no("needs a description", "Write name = { \"what it is\", kind = \"name\" }.") end
   for field in pairs(spec) do
-    if field ~= 1 and not FIELDS[field] then no(("has no field \"%s\""):format(tostring(field)), suggest(field, sorted(FIELDS))) end
+    if field ~= 1 and not FIELDS[field] then no(("has no field \"%s\""):format(tostring(field)), text.suggest(field, text.keys(FIELDS))) end
   end
   spec.kind = spec.kind or (spec.choices and "choice") or "text"
-  if not M.KINDS[spec.kind] then no(("has an unknown kind \"%s\""):format(tostring(spec.kind)), suggest(spec.kind, sorted(M.KINDS))) end
+  if not M.KINDS[spec.kind] then no(("has an unknown kind \"%s\""):format(tostring(spec.kind)), text.suggest(spec.kind, text.keys(M.KINDS))) end
   if spec.kind == "choice" and type(spec.choices) ~= "table" then no("has no choices") end
   if type(spec.default) ~= "function" and spec.default ~= nil then
     local read, why = fits(spec, spec.default)
@@ -167,7 +155,7 @@ end
 function M.declare(set, specs, where)
   if next(set.specs) then raise("invalid", "params is declared twice", nil, { where = where }) end
   if type(specs) ~= "table" then raise("invalid", "params needs a table", nil, { where = where }) end
-  for _, name in ipairs(sorted(specs)) do
+  for _, name in ipairs(text.keys(specs)) do
     check_spec(name, specs[name], where)
     set.specs[name] = specs[name]
     set.names[#set.names + 1] = name
@@ -175,7 +163,7 @@ function M.declare(set, specs, where)
   return setmetatable({}, {
     __index = function (_, name)
       if not set.specs[name] then
-        raise("invalid", ("there is no param \"%s\""):format(tostring(name)), suggest(name, set.names))
+        raise("invalid", ("there is no param \"%s\""):format(tostring(name)), text.suggest(name, set.names))
       end
       if not set.values then
         raise("invalid", ("param \"%s\" has no value while the runbook is being declared"):format(name),
@@ -194,9 +182,9 @@ end
 ---@return table values without the defaults that are functions
 function M.read(set, given)
   local values = {}
-  for _, name in ipairs(sorted(given)) do
+  for _, name in ipairs(text.keys(given)) do
     local spec = set.specs[name]
-    if not spec then raise("usage", ("the runbook has no parameter --%s"):format(name), suggest(name, set.names)) end
+    if not spec then raise("usage", ("the runbook has no parameter --%s"):format(name), text.suggest(name, set.names)) end
     local value, why = M.KINDS[spec.kind].read(spec, given[name])
     if value == nil then raise("usage", ("--%s \"%s\": it %s"):format(name, given[name], why), spec[1]) end
     if spec.pattern and not tostring(value):match(spec.pattern) then
