@@ -109,11 +109,6 @@ neap_secret *neap_secret_new(const char *name, const void *bytes, size_t len, ne
     return s;
 }
 
-neap_secret *neap_secret_keep(neap_secret *s) {
-    s->refs++;
-    return s;
-}
-
 static void forget(neap_secret **link) {
     neap_secret *s = *link;
     *link = s->next;

@@ -15,10 +15,9 @@
 
 typedef struct neap_secret neap_secret;
 
-/* A counted reference. Refused (CONFIG) because it would blank out the output: fewer than 6 bytes, a word every log is
+/* A counted reference: the same bytes under the same name are one secret. Refused (CONFIG) because it would blank out the output: fewer than 6 bytes, a word every log is
  * full of; also more than 16 KiB, a NUL inside, and a name that gives the secret away. */
 neap_secret *neap_secret_new(const char *name, const void *bytes, size_t len, neap_err *err);
-neap_secret *neap_secret_keep(neap_secret *s);
 void neap_secret_free(neap_secret *s);                     /* drop one reference */
 const char *neap_secret_name(const neap_secret *s);
 /* The bytes, NUL-terminated: only for C that hands them to a client library or a child's environment. */

@@ -6,7 +6,7 @@
  *
  * What it promises
  *   - The child leads a session of its own, so one signal reaches everything it started; what left the group by
- *     starting another session is not reached, and has_left tells of what stayed and outlived its leader.
+ *     starting another session is not reached.
  *   - Its environment is exactly the one given. Its descriptors are three: pipes of ours or /dev/null.
  *   - A held child waits, forked, for one byte from us before it becomes its program. So its pid can be made durable while nothing
  *     has happened yet, and when we are killed first it sees the end of the pipe and goes. (uv_spawn cannot stop there, hence the
@@ -45,7 +45,7 @@ struct neap_child {
     neap_loop *loop;
     int pid;
     int go, said;                 /* a held child is released over `go`; `said` tells why it could not start. Else -1 */
-    bool exited, closed, freed, ending, left;
+    bool exited, closed, freed, ending;
     neap_timer *grace;
     neap_stream *streams[3];
     neap_child_exit_fn on_exit;
@@ -143,8 +143,7 @@ static void signal_group(const neap_child *c, int number) {
 }
 
 static void settle_group(neap_child *c) {
-    c->left = kill(-c->pid, 0) == 0;
-    if (c->left && (c->ending || c->freed)) kill(-c->pid, SIGKILL);
+    if (c->ending || c->freed) kill(-c->pid, SIGKILL);
     if (getpid() == 1) while (waitpid(-c->pid, NULL, WNOHANG) > 0) ;
 }
 
@@ -328,8 +327,6 @@ neap_stream *neap_child_stream(neap_child *c, int n) {
 int neap_child_pid(const neap_child *c) { return c->pid; }
 
 neap_loop *neap_child_loop(const neap_child *c) { return c->loop; }
-
-bool neap_child_has_left(const neap_child *c) { return c->left; }
 
 /* Fields of /proc/PID/stat that come behind the program's name. The second field is that name in brackets and may hold anything, so
  * counting begins behind the last bracket. False when it is gone. A zombie is gone: it does nothing any more. */

@@ -30,8 +30,6 @@ neap_stream *neap_child_stream(neap_child *c, int n);     /* hands descriptor n'
 int  neap_child_pid(const neap_child *c);
 neap_loop *neap_child_loop(const neap_child *c);
 void neap_child_end(neap_child *c, int64_t grace_ms);     /* TERM the group, later KILL it */
-/* After on_exit: did processes of the group outlive the one we started? They are left alone unless it was ended. */
-bool neap_child_has_left(const neap_child *c);
 /* After on_exit: free. Before: KILL the group at once, free when it is gone, no callback. */
 void neap_child_free(neap_child *c);
 

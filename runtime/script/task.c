@@ -74,9 +74,8 @@ static void finish(neap_task *task, int status) {
     task->failed = status != LUA_OK;
     /* A body that raised outside its own pcall still runs its <close> variables here. */
     if (task->failed) {
-        lua_State *main = L;
         lua_pushvalue(L, -1);
-        int keep = luaL_ref(main, LUA_REGISTRYINDEX);
+        int keep = luaL_ref(L, LUA_REGISTRYINDEX);
         lua_resetthread(L);
         lua_settop(L, 0);
         lua_rawgeti(L, LUA_REGISTRYINDEX, keep);
