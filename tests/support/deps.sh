@@ -27,11 +27,30 @@ need liblua5.4-dev library lua5.4
 need libuv1-dev library libuv
 need libpq-dev library libpq
 need libsqlite3-dev library sqlite3
-need libssl-dev library libcrypto
+need libssl-dev library libssl
+need libssh2-1-dev library libssh2
+need libhiredis-dev library hiredis
+need libcurl4-openssl-dev library libcurl
+need libzstd-dev library libzstd
+need zlib1g-dev library zlib
 need libjansson-dev library jansson
 need libutf8proc-dev library libutf8proc
 need libpg-query-dev test -e /usr/include/pg_query.h
 need postgresql postgres
+need redis-server program redis-server
+need redis-tools program redis-cli
+need openssh-client program ssh
+need openssh-server test -x /usr/sbin/sshd
+need openssl program openssl
+need libssh-dev library libssh
+need docker.io test -x /usr/sbin/dockerd -o -x /usr/bin/dockerd
+need containerd program containerd
+need runc test -x /usr/sbin/runc -o -x /usr/bin/runc
+need iptables test -x /usr/sbin/iptables
+need iproute2 program ip
+need busybox-static test -x /bin/busybox
+need dash program dash
+need zstd program zstd
 need lua-busted lua_module busted.runner
 need lua-check program luacheck
 need cppcheck program cppcheck
