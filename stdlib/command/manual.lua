@@ -53,6 +53,13 @@ local settings = {
   { "note", "words shown to people" },
 }
 
+local common = {
+  { "on", "the role of another entry of the same environment that this one is reached through: a host, a container. It is bound once, whoever "
+    .. "uses it, its secret is fetched and its pin is proved first, and a plan shows it below the role that uses it. Two runs may go the same way: "
+    .. "only what a runbook names is locked" },
+  { "pin", "the identity the target must have, as neap doctor --env prints it; a run refuses any other" },
+}
+
 ---neap-inventory(5).
 ---@return table[]
 function M.inventory()
@@ -69,9 +76,9 @@ function M.inventory()
     { "DESCRIPTION", "Lua data, read in a sandbox. Runbooks name roles (db, app); an environment says which machine a role is. "
       .. "Looked for as --inventory, NEAP_INVENTORY, ./inventory.lua, $XDG_CONFIG_HOME/neap/inventory.lua, /etc/neap/inventory.lua.",
       "A secret is a reference and never the value: secret { env = \"NAME\" }, secret { file = \"path\" } or "
-      .. "secret { command = { \"program\", \"argument\" } }.",
-      "pin is the identity a target must have, as neap doctor --env prints it; a run refuses any other." },
+      .. "secret { command = { \"program\", \"argument\" } }." },
     { "SETTINGS OF AN ENVIRONMENT", { list = settings } },
+    { "WORDS THAT MEAN THE SAME IN EVERY TARGET", { list = common } },
     { "FIELDS OF TARGETS", { list = fields } },
     { "EXAMPLE", { code = M.inventory_example } },
     { "SEE ALSO", "neap(1), neap-doctor(1), neap-runbook(7)" },

@@ -6,7 +6,7 @@ local plan = require "show.plan"
 
 local M = {}
 
-local function plain_target(t) return { role = t.role, kind = t.kind, id = t.id, lines = t.lines } end
+local function plain_target(t) return { role = t.role, kind = t.kind, id = t.id, lines = t.lines, used_by = t.used_by } end
 
 -- The plan as data for programs: what the engine keeps for itself (functions, objects) stays out.
 local function published(data)

@@ -47,12 +47,13 @@ local function lock(run, t, g)
   end
 end
 
--- The targets that can be kept, each once: list of {target, keeper}.
+-- The targets that can be kept, each once: list of {target, keeper}. A road that a target is reached through is not one: two
+-- runs may go to two databases through the same host.
 local function kept_by(run)
   local list, seen = {}, {}
   for _, t in ipairs(run.targets) do
     local g = session.keeper(t)
-    if g and not seen[t.id] then
+    if g and not t.used_by and not seen[t.id] then
       seen[t.id] = true
       list[#list + 1] = { target = t, keeper = g }
     end

@@ -99,9 +99,12 @@ function Survey:needs(step, item)
   end
 end
 
--- Every target of an act that could not be previewed to its end may have been changed.
+-- Every target of an act that could not be previewed to its end may have been changed. What it is reached through is not
+-- in the act's hands.
 function Survey:withhold_everything(step)
-  for _, t in ipairs(self.targets) do guard.mark(session.root_of(t.id), step.id) end
+  for _, t in ipairs(self.targets) do
+    if not t.used_by then guard.mark(session.root_of(t.id), step.id) end
+  end
 end
 
 -- Call a clause that writes, its writes intercepted and listed.
@@ -328,7 +331,7 @@ end
 local function blockers(opened)
   local list = {}
   for _, t in ipairs(opened.targets) do
-    local g = session.keeper(t)
+    local g = not t.used_by and session.keeper(t)
     local free, err = true, nil
     if g then free, err = g.lock(t.object) end
     if not free then list[#list + 1] = ("\"%s\" is in use: %s"):format(t.role, err.message) end

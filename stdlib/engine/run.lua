@@ -257,7 +257,7 @@ end
 
 local function targets_body(targets)
   local list = {}
-  for i, t in ipairs(targets) do list[i] = { role = t.role, kind = t.kind, id = t.id, lines = t.lines } end
+  for i, t in ipairs(targets) do list[i] = { role = t.role, kind = t.kind, id = t.id, lines = t.lines, used_by = t.used_by } end
   return list
 end
 
@@ -304,7 +304,9 @@ function M.begin(run)
   run.journal = handle
   -- In the index before its first record: a run that somebody has seen can be found.
   local targets = {}
-  for i, t in ipairs(run.targets) do targets[i] = t.id end
+  for _, t in ipairs(run.targets) do
+    if not t.used_by then targets[#targets + 1] = t.id end
+  end
   local ok, why = journal.index.put(run.ctx.state, { run = run.run_id, runbook = model.name, environment = run.environment.name, user = system.user(), host = system.host(),
     status = "running", targets = targets, started_ms = system.wall_ms() })
   if not ok then error(why, 0) end

@@ -3,6 +3,7 @@
 
 local M = {}
 
+local binding = require("engine.binding")
 local context = require("engine.context")
 local file = require("native.file")
 local guard = require("native.guard")
@@ -46,17 +47,8 @@ local function apply_policy(settings)
   for _, host in ipairs(settings.hosts or {}) do guard.allow_host(host) end
 end
 
-local function roles_of(model, into)
-  into = into or {}
-  for _, slot in ipairs(model.roles or {}) do into[#into + 1] = slot.role end
-  for _, step in ipairs(model.order) do
-    if step.child then roles_of(step.child, into) end
-  end
-  return into
-end
-
-local function bind_all(session, model)
-  target.bind(model, session.environment, session.ctx.clients, {
+local function new_binding(session)
+  return binding.new(session.environment, session.ctx.clients, {
     application = ("neap:%s:%s"):format(session.model.name, session.run_id),
     environment = session.environment.name,
     max_rows = function ()
@@ -68,7 +60,11 @@ local function bind_all(session, model)
       local c = context.current()
       if c and c.run.noticed then c.run:noticed { step = c.step, severity = severity, text = message, from = role } end
     end,
-  })
+  }, session.ctx.secrets)
+end
+
+local function bind_all(session, model)
+  target.bind(model, session.binding)
   for _, step in ipairs(model.order) do
     if step.child then bind_all(session, step.child) end
   end
@@ -115,34 +111,29 @@ function M.restore_params(session, model, recorded)
   return values
 end
 
---- Who each target is, now. Waits.
+--- Who each target is, now. Below a role stand those it is reached through, once: {used_by = role}. Waits.
 function M.identify(session)
-  local targets = {}
-  for _, bound in ipairs(all_bound(session.model)) do
-    local card = bound.object.methods.card(bound.object)
-    local pin = session.environment.targets[bound.role].spec.pin
-    if pin and pin ~= card.id then
-      raise("refused", ("\"%s\" is %s, the inventory pins %s"):format(bound.role, card.id, pin),
-        "Somebody moved the target, or the tunnel leads elsewhere; look before you change the pin.")
+  local targets, cards, listed = {}, {}, {}
+  local bound = all_bound(session.model)
+  for _, b in ipairs(bound) do listed[b.role] = true end
+  local function add(role, used_by)
+    local card = session.binding:identify(role, cards)
+    targets[#targets + 1] = { role = role, kind = session.environment.targets[role].kind, id = card.id, lines = card.lines,
+      trusted = card.trusted, object = session.binding:get(role), used_by = used_by }
+    for _, below in ipairs(session.binding:below(role)) do
+      if not listed[below] then
+        listed[below] = true
+        add(below, role)
+      end
     end
-    targets[#targets + 1] = { role = bound.role, kind = bound.kind, id = card.id, lines = card.lines, trusted = card.trusted, object = bound.object }
   end
+  for _, b in ipairs(bound) do add(b.role) end
   return targets
-end
-
-local function close_all(session, model)
-  for _, bound in ipairs(target.bound(model)) do
-    local client = session.ctx.clients[bound.kind]
-    if bound.object and client.close then client.close(bound.object) end
-  end
-  for _, step in ipairs(model.order or {}) do
-    if step.child then close_all(session, step.child) end
-  end
 end
 
 --- Let every target's connections go.
 function M.close(session)
-  if session.model then close_all(session, session.model) end
+  if session.binding then session.binding:close() end
 end
 
 -- What happens to a session between being loaded and being usable; whatever it opened is closed by the caller when it raises.
@@ -150,8 +141,9 @@ local function prepare(session, options)
   local ctx = session.ctx
   session.environment = inventory.choose(read_inventory(ctx), ctx.environment)
   apply_policy(session.environment.settings)
-  inventory.resolve_secrets(session.environment, roles_of(session.model), ctx.secrets)
+  session.binding = new_binding(session)
   bind_all(session, session.model)
+  session.binding:seal()
   session.params = options.recorded and M.restore_params(session, session.model, options.recorded) or M.read_params(session, session.model, ctx.arguments or {})
   session.targets = M.identify(session)
 end

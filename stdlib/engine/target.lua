@@ -90,16 +90,12 @@ end
 
 --- Bind every role of the model to what the environment has. Refuses before anything runs.
 ---@param model table
----@param environment table {name, targets = {role = {kind, spec}}}
----@param clients table<string, table> kind -> client module
----@param context table handed to each client's bind
-function M.bind(model, environment, clients, context)
+---@param binding table engine.binding
+function M.bind(model, binding)
+  local environment, clients = binding.environment, binding.clients
   for _, slot in ipairs(model.roles or {}) do
-    local client = clients[slot.kind]
-    if not client then
-      local kinds = {}
-      for kind in pairs(clients) do kinds[#kinds + 1] = kind end
-      local near = text.nearest(slot.kind, kinds)
+    if not clients[slot.kind] then
+      local near = text.nearest(slot.kind, text.keys(clients))
       raise("invalid", ("target.%s: there is no such kind of target"):format(slot.kind),
         near and ("Did you mean target.%s?"):format(near), { where = slot.where })
     end
@@ -111,8 +107,8 @@ function M.bind(model, environment, clients, context)
     if entry.kind ~= slot.kind then
       raise("config", ("\"%s\" is a %s in environment \"%s\", the runbook wants a %s"):format(slot.role, entry.kind, environment.name, slot.kind))
     end
-    slot.object = client.bind(slot.role, entry.spec, context)
   end
+  for _, slot in ipairs(model.roles or {}) do slot.object = binding:get(slot.role) end
 end
 
 --- The bound objects, in the order of their declaration: list of {role, kind, object}.

@@ -28,18 +28,24 @@ function M.lines(card, style)
   return out
 end
 
+-- A role that another one is reached through stands indented below it.
+local function indented(t, style, depth)
+  return ("  "):rep(depth[t.used_by] or 0) .. style:clean(t.role or "")
+end
+
 ---Several targets as one short list: role, identity, and its first line.
 ---@param targets table[]
 ---@param style table
 ---@return string[]
 function M.list(targets, style)
-  local roles, ids, out = 0, 0, {}
+  local roles, ids, out, depth = 0, 0, {}, {}
   for _, t in ipairs(targets) do
-    roles = math.max(roles, style:columns(style:clean(t.role or "")))
+    depth[t.role or ""] = 1 + (t.used_by and depth[t.used_by] or 0)
+    roles = math.max(roles, style:columns(indented(t, style, depth)))
     ids = math.max(ids, style:columns(style:clean(t.id or "")))
   end
   for _, t in ipairs(targets) do
-    local role, id = style:pad(style:clean(t.role or ""), roles), style:clean(t.id or "")
+    local role, id = style:pad(indented(t, style, depth), roles), style:clean(t.id or "")
     local first = t.lines and t.lines[1] and t.lines[1][2]
     local fact = first and style:clean(first) or ""
     local room = style.width - roles - ids - 6
