@@ -4,7 +4,7 @@ local M = {}
 
 ---@type table<string, integer>
 M.exit = {
-  usage = 64, invalid = 65, unreachable = 69, auth = 69, closed = 69, bug = 70, memory = 71, journal = 74,
+  usage = 64, invalid = 65, unreachable = 69, auth = 69, unsupported = 69, closed = 69, bug = 70, memory = 71, journal = 74,
   busy = 75, unknown = 75, refused = 77, config = 78, timeout = 1, cancelled = 1, remote = 1, protocol = 1,
   check = 1, withheld = 2,
 }
@@ -16,7 +16,7 @@ M.meanings = {
   { 2, "a preview only: changes are predicted" },
   { 64, "the command line is wrong, or a parameter is missing" },
   { 65, "the runbook, a journal or an answer is malformed" },
-  { 69, "a target cannot be reached" },
+  { 69, "a target cannot be reached, or what is installed cannot do what was asked" },
   { 70, "an assumption of neap's own failed" },
   { 71, "the memory limit was reached" },
   { 74, "the journal cannot be written; nothing is done unrecorded" },
