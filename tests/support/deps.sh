@@ -42,6 +42,7 @@ need redis-tools program redis-cli
 need openssh-client program ssh
 need openssh-server test -x /usr/sbin/sshd
 need openssl program openssl
+need sudo program sudo
 need libssh-dev library libssh
 need docker.io test -x /usr/sbin/dockerd -o -x /usr/bin/dockerd
 need containerd program containerd

@@ -23,7 +23,7 @@
 #include "recorder.h"
 #include "testlib.h"
 
-enum { LIBRARIES = 32, SETTLE_MS = 3000 };
+enum { LIBRARIES = 64, SETTLE_MS = 3000 };
 
 static const luaL_Reg *libraries[LIBRARIES];
 static int library_count;

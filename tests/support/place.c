@@ -36,8 +36,12 @@ static int directory(lua_State *L) {
     return 1;
 }
 
-/* T.owner(path, user): give a file or directory to a user; only root can. */
+/* T.owner(path, user): give a file or directory to a user, by name or by number (then the group has the same); only root can. */
 static int owner(lua_State *L) {
+    if (lua_isinteger(L, 2)) {
+        uid_t id = (uid_t)lua_tointeger(L, 2);
+        return push_result(L, chown(luaL_checkstring(L, 1), id, id) == 0);
+    }
     struct passwd *who = getpwnam(luaL_checkstring(L, 2));
     if (!who) errno = ENOENT;
     return push_result(L, who && chown(luaL_checkstring(L, 1), who->pw_uid, who->pw_gid) == 0);

@@ -1,9 +1,10 @@
 -- suite.lua: one run of specs: its directory, what is started for all of it, and how that goes away.
 --
 -- The directory is short (unix sockets live in it) and belongs to nobody but us. TMPDIR points into it, so that
--- a temporary file that neap forgets is found by the leak check. A janitor process holds the reading end of a
+-- a temporary file that neap forgets is found by the leak check. A janitor process (janitor.sh) holds the reading end of a
 -- pipe: when the interpreter ends in any way, kill -9 included, the pipe closes, the servers are told by
--- the kernel, and the janitor removes the directory. Rejected: a signal handler, which kill -9 does not run.
+-- the kernel, and the janitor ends what is left and removes the directory. NEAP_TEST_SUITE in the environment of every server
+-- names the run it belongs to. Rejected: a signal handler, which kill -9 does not run.
 
 local M = {}
 
@@ -13,24 +14,18 @@ local at_end, scraps = {}, {}
 M.current = nil ---@type string? name of the running `it`
 M.kept = {} ---@type table<integer, boolean> children that live as long as the suite, by pid
 
-local JANITOR = [[
-trap '' INT TERM HUP
-cat >/dev/null
-tries=0
-while ls "$1"/*/data/postmaster.pid >/dev/null 2>&1 && [ $tries -lt 100 ]; do sleep 0.1; tries=$((tries + 1)); done
-rm -rf "$1"
-]]
-
 --- The directory of this run; made when first asked for.
 ---@return string
 function M.directory()
   if directory then return directory end
   directory = T.directory((os.getenv("NEAP_TEST_TMP") or "/tmp") .. "/neap.")
   T.mode(directory, tonumber("711", 8))
-  janitor = T.start { argv = { "sh", "-c", JANITOR, "neap-test-janitor", directory }, outlives = true }
+  janitor = T.start { argv = { "sh", "-c", M.read("tests/support/janitor.sh"), "neap-test-janitor", directory }, outlives = true }
   M.kept[janitor:pid()] = true
   os.execute("mkdir -m 1777 " .. directory .. "/tmp")
+  os.execute("mkdir " .. directory .. "/notes")
   T.setenv("TMPDIR", directory .. "/tmp")
+  T.setenv("NEAP_TEST_SUITE", directory)
   return directory
 end
 
@@ -42,6 +37,15 @@ function M.temp()
   if not M.current then list = at_end end
   list[#list + 1] = M.current and path or function() T.remove_tree(path) end
   return path
+end
+
+--- Tell the janitor something it needs after a kill -9: one line more in the file of that name.
+---@param name string "mounts" (a mount namespace whose processes are ours)
+---@param line string
+function M.note(name, line)
+  local file = assert(io.open(M.directory() .. "/notes/" .. name, "a"))
+  file:write(line, "\n")
+  file:close()
 end
 
 --- Call fn when all specs have run, newest first.

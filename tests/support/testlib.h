@@ -10,7 +10,7 @@
 #include <lauxlib.h>
 #include <lua.h>
 
-/* Remember functions that become members of T when the state is made. At most 32 libraries. */
+/* Remember functions that become members of T when the state is made. At most 64 libraries. */
 void neap_test_add(const luaL_Reg *functions);
 
 #define NEAP_TEST_LIBRARY(functions) \
