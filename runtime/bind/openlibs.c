@@ -6,6 +6,7 @@
 int neap_open_file(lua_State *L);
 int neap_open_guard(lua_State *L);
 int neap_open_journal(lua_State *L);
+int neap_open_net(lua_State *L);
 int neap_open_pg(lua_State *L);
 int neap_open_process(lua_State *L);
 int neap_open_secret(lua_State *L);
@@ -21,6 +22,7 @@ const neap_opener neap_openers[] = {
     {"native.file", neap_open_file},
     {"native.guard", neap_open_guard},
     {"native.journal", neap_open_journal},
+    {"native.net", neap_open_net},
     {"native.pg", neap_open_pg},
     {"native.process", neap_open_process},
     {"native.secret", neap_open_secret},

@@ -85,16 +85,22 @@ static void answer_done(channel *c, const neap_err *err) {
     if (done) done(c->done_arg, err);
 }
 
+/* The kernel's own time-out is a peer that vanished (net.h), not a deadline of ours. */
+static void explain(neap_err *err, const channel *c, int error, const char *verb) {
+    neap_loop_fail(err, error, "cannot %s the %s", verb, c->is_socket ? "socket" : "pipe");
+    if (error == UV_ETIMEDOUT) err->code = NEAP_E_CLOSED;
+}
+
 static void fail_read(channel *c, int error) {
     neap_err err = NEAP_ERR_INIT;
-    neap_loop_fail(&err, error, "cannot read from the %s", c->is_socket ? "socket" : "pipe");
+    explain(&err, c, error, "read from");
     answer_read(c, NULL, -1, &err);
     neap_err_close(&err);
 }
 
 static void fail_done(channel *c, int error) {
     neap_err err = NEAP_ERR_INIT;
-    neap_loop_fail(&err, error, "cannot write to the %s", c->is_socket ? "socket" : "pipe");
+    explain(&err, c, error, "write to");
     answer_done(c, &err);
     neap_err_close(&err);
 }
