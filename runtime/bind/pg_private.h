@@ -58,10 +58,13 @@ void neap_pg_params_close(pg_params *p);
 
 /* [-0, +1, m] */
 void neap_pg_push_value(lua_State *L, const PGresult *result, int row, int column);
-/* [-0, +1, m] a row as a table by column name; the names' strings are at stack indexes names+1 … */
-void neap_pg_push_row(lua_State *L, const PGresult *result, int row, int names);
-/* [-0, +n, m] push every column name; the index below the first. */
-int neap_pg_push_names(lua_State *L, const PGresult *result);
+/* What is to be known of a column for each of its fields: its type, and that of its elements when it is an array (else 0). */
+typedef struct pg_column { Oid type, element; } pg_column;
+
+/* [-0, +2, m] the columns (a userdata, which keeps what is returned) and the list of their names. */
+const pg_column *neap_pg_push_columns(lua_State *L, const PGresult *result);
+/* [-0, +1, m] a row as a table by column name; the list of names is at `names`. */
+void neap_pg_push_row(lua_State *L, const PGresult *result, int row, const pg_column *columns, int names);
 /* [-0, +1, m] the list of all rows. */
 void neap_pg_push_rows(lua_State *L, const PGresult *result);
 

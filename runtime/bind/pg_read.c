@@ -26,10 +26,12 @@ int neap_pg_push_shape(lua_State *L, pg_op *op) {
         if (rows != 1 || columns != 1) return wrong_shape(L, op);
         neap_pg_push_value(L, r, 0, 0);
         return 1;
-    case SHAPE_ROW:
+    case SHAPE_ROW: {
         if (rows != 1) return wrong_shape(L, op);
-        neap_pg_push_row(L, r, 0, neap_pg_push_names(L, r));
+        const pg_column *list = neap_pg_push_columns(L, r);
+        neap_pg_push_row(L, r, 0, list, lua_gettop(L));
         return 1;
+    }
     case SHAPE_HAS:
         if (rows == 1 && columns == 1 && PQftype(r, 0) == 16) lua_pushboolean(L, PQgetvalue(r, 0, 0)[0] == 't');
         else lua_pushboolean(L, rows > 0);

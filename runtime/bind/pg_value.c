@@ -68,13 +68,21 @@ static void push_json(lua_State *L, const char *text, size_t len) {
     lua_pushlstring(L, text, len);                 /* deeper than we read, or a number beyond ours: its text */
 }
 
+/* As the server writes them: a sign, perhaps, and digits that fit. */
+static lua_Integer to_integer(const char *text) {
+    lua_Unsigned value = 0;
+    bool negative = *text == '-';
+    for (text += negative; *text; text++) value = value * 10 + (lua_Unsigned)(*text - '0');
+    return (lua_Integer)(negative ? 0 - value : value);
+}
+
 static void push_scalar(lua_State *L, Oid type, const char *text, size_t len) {
     switch (type) {
     case OID_BOOL: lua_pushboolean(L, text[0] == 't'); break;
     case OID_INT2:
     case OID_INT4:
     case OID_INT8:
-    case OID_OID: lua_pushinteger(L, strtoll(text, NULL, 10)); break;
+    case OID_OID: lua_pushinteger(L, to_integer(text)); break;
     case OID_FLOAT4:
     case OID_FLOAT8: lua_pushnumber(L, strtod(text, NULL)); break;
     case OID_BYTEA: push_bytes(L, text, len); break;
@@ -83,24 +91,6 @@ static void push_scalar(lua_State *L, Oid type, const char *text, size_t len) {
     case OID_TIMESTAMP:
     case OID_TIMESTAMPTZ: push_timestamp(L, text, len); break;
     default: lua_pushlstring(L, text, len);
-    }
-}
-
-/* The usual ones, which need not be looked for among the arrays. */
-static bool is_scalar(Oid type) {
-    switch (type) {
-    case OID_BOOL:
-    case OID_INT8:
-    case OID_INT4:
-    case 25:                                       /* text */
-    case OID_FLOAT8:
-    case 1043:                                     /* varchar */
-    case 1082:                                     /* date */
-    case OID_TIMESTAMP:
-    case OID_TIMESTAMPTZ:
-    case 1700:                                     /* numeric */
-    case 2950: return true;                        /* uuid */
-    default: return false;
     }
 }
 
@@ -161,44 +151,52 @@ static void push_list(lua_State *L, Oid element, const char *text) {
 
 /* ---- rows ---- */
 
-/* Of a field that is not NULL. */
-static void push_field(lua_State *L, const PGresult *result, int row, int column) {
-    const char *text = PQgetvalue(result, row, column);
-    Oid type = PQftype(result, column), element = is_scalar(type) ? InvalidOid : element_of(type);
-    if (element) push_list(L, element, text);
-    else push_scalar(L, type, text, (size_t)PQgetlength(result, row, column));
+static void push_field(lua_State *L, const pg_column *column, const PGresult *result, int row, int i, int len) {
+    const char *text = PQgetvalue(result, row, i);
+    if (column->element) push_list(L, column->element, text);
+    else push_scalar(L, column->type, text, (size_t)len);
 }
 
 void neap_pg_push_value(lua_State *L, const PGresult *result, int row, int column) {
+    pg_column one = {PQftype(result, column), element_of(PQftype(result, column))};
     if (PQgetisnull(result, row, column)) lua_pushnil(L);
-    else push_field(L, result, row, column);
+    else push_field(L, &one, result, row, column, PQgetlength(result, row, column));
 }
 
-int neap_pg_push_names(lua_State *L, const PGresult *result) {
-    int columns = PQnfields(result), below = lua_gettop(L);
-    luaL_checkstack(L, columns + 8, "columns");
-    for (int i = 0; i < columns; i++) lua_pushstring(L, PQfname(result, i));
-    return below;
-}
-
-void neap_pg_push_row(lua_State *L, const PGresult *result, int row, int names) {
+const pg_column *neap_pg_push_columns(lua_State *L, const PGresult *result) {
     int columns = PQnfields(result);
-    lua_createtable(L, 0, columns);
+    pg_column *list = lua_newuserdatauv(L, (size_t)columns * sizeof *list + 1, 0);
+    lua_createtable(L, columns, 0);
     for (int i = 0; i < columns; i++) {
-        if (PQgetisnull(result, row, i)) continue;
-        lua_pushvalue(L, names + 1 + i);
-        push_field(L, result, row, i);
+        list[i] = (pg_column){PQftype(result, i), element_of(PQftype(result, i))};
+        lua_pushstring(L, PQfname(result, i));
+        lua_rawseti(L, -2, i + 1);
+    }
+    return list;
+}
+
+/* NULL is the rarest of what has no length, so it is asked for last. */
+void neap_pg_push_row(lua_State *L, const PGresult *result, int row, const pg_column *columns, int names) {
+    int count = PQnfields(result);
+    lua_createtable(L, 0, count);
+    for (int i = 0; i < count; i++) {
+        int len = PQgetlength(result, row, i);
+        if (len == 0 && PQgetisnull(result, row, i)) continue;
+        lua_rawgeti(L, names, i + 1);
+        push_field(L, &columns[i], result, row, i, len);
         lua_rawset(L, -3);
     }
 }
 
 void neap_pg_push_rows(lua_State *L, const PGresult *result) {
-    int rows = PQntuples(result), names = neap_pg_push_names(L, result);
+    int rows = PQntuples(result);
+    const pg_column *columns = neap_pg_push_columns(L, result);
+    int names = lua_gettop(L);
     lua_createtable(L, rows, 0);
     for (int i = 0; i < rows; i++) {
-        neap_pg_push_row(L, result, i, names);
+        neap_pg_push_row(L, result, i, columns, names);
         lua_rawseti(L, -2, i + 1);
     }
-    lua_insert(L, names + 1);
-    lua_settop(L, names + 1);
+    lua_replace(L, names - 1);
+    lua_settop(L, names - 1);
 }

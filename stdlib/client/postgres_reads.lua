@@ -53,16 +53,11 @@ function methods.each(o, sql, ...)
   local connection = connections.take(o)
   local rows = raise.check(connection:each(sql, ...))
   local closing = setmetatable({}, { __close = function ()
+    connections.tell(o, connection)
     rows:close()
     connections.give_back(o, connection)
   end })
-  local function next_row()
-    local row, err = rows()
-    if err then error(err, 0) end
-    if row == nil then connections.tell(o, connection) end
-    return row
-  end
-  return next_row, nil, nil, closing
+  return rows:iterator(), nil, nil, closing
 end
 
 --- The rows of a SELECT as a file or into a stream: { bytes =, sha256 = }. A local file is written, so only act may do that;
