@@ -100,18 +100,6 @@ void neap_escape_markdown(neap_buf *out, const char *text, size_t len) {
     neap_buf_close(&plain);
 }
 
-void neap_escape_shell(neap_buf *out, const char *text, size_t len) {
-    static const char safe[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-./:,@%+";
-    bool plain = len > 0;
-    for (size_t i = 0; i < len && plain; i++) plain = text[i] && strchr(safe, text[i]);
-    if (plain) { neap_buf_add(out, text, len); return; }
-    neap_buf_addc(out, '\'');
-    for (size_t i = 0; i < len; i++)
-        if (text[i] == '\'') neap_buf_adds(out, "'\\''");
-        else neap_buf_addc(out, text[i]);
-    neap_buf_addc(out, '\'');
-}
-
 /* The grapheme at the front: its bytes, and its columns as a terminal shows it after escaping. */
 static size_t grapheme(const char *text, size_t len, size_t *columns) {
     utf8proc_int32_t before, c, state = 0;

@@ -10,8 +10,6 @@
 void neap_escape_terminal(neap_buf *out, const char *text, size_t len, bool lines);
 void neap_escape_html(neap_buf *out, const char *text, size_t len);
 void neap_escape_markdown(neap_buf *out, const char *text, size_t len);
-/* One POSIX shell word. */
-void neap_escape_shell(neap_buf *out, const char *text, size_t len);
 
 /* Columns the text takes in a terminal (after escaping), by grapheme. */
 size_t neap_escape_width(const char *text, size_t len);

@@ -11,8 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/escape.h"
 #include "base/json.h"
+#include "base/quote.h"
 #include "bind/secret_lua.h"
 #include "script/raise.h"
 #include "script/task.h"
@@ -50,10 +50,7 @@ static void read_argv(lua_State *L, int index, neap_command *c) {
         c->argv[i] = neap_strdup(check_word(L, "argument", i));
         lua_pop(L, 1);
     }
-    for (int i = 0; i < count; i++) {
-        if (i) neap_buf_addc(&text, ' ');
-        neap_escape_shell(&text, c->argv[i], strlen(c->argv[i]));
-    }
+    neap_quote_argv(&text, (const char *const *)c->argv);
     c->text = neap_buf_take(&text);
     lua_pop(L, 1);
 }

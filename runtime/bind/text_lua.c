@@ -7,6 +7,7 @@
 
 #include "base/escape.h"
 #include "base/hash.h"
+#include "base/quote.h"
 #include "guard/secret.h"
 #include "script/function.h"
 #include "script/raise.h"
@@ -66,8 +67,7 @@ static int shell(lua_State *L) {
         size_t len;
         lua_rawgeti(L, 1, i);
         const char *word = lua_tolstring(L, -1, &len);
-        if (i > 1) neap_buf_addc(&out, ' ');
-        neap_escape_shell(&out, word, len);
+        neap_quote_add(&out, word, len);
         lua_pop(L, 1);
     }
     return push_buf(L, &out);

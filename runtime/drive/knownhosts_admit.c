@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include "base/escape.h"
+#include "base/quote.h"
 
 static void add_line(neap_buf *line, const neap_ssh_host *host, const unsigned char *blob, size_t len) {
     char *name = neap_known_hosts_name(host);
@@ -33,9 +33,9 @@ static bool refuse_unknown(const neap_ssh_host *host, const char *type, const ch
     neap_err_set(err, NEAP_E_REFUSED, "the key of host \"%s\" is not known: %s %s", host->name, type, seen);
     add_line(&line, host, blob, len);
     neap_buf_adds(&command, "echo ");
-    neap_escape_shell(&command, line.data, line.len);
+    neap_quote_word(&command, line.data, line.len);
     neap_buf_adds(&command, " >> ");
-    if (file) neap_escape_shell(&command, file, strlen(file));
+    if (file) neap_quote_word(&command, file, strlen(file));
     else neap_buf_adds(&command, "~/.ssh/known_hosts");
     neap_err_hint(err, "Compare the fingerprint with the one the host itself shows, then pin it: %s", command.data);
     neap_buf_close(&line);
