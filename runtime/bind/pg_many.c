@@ -151,6 +151,6 @@ int neap_pg_exec_many(lua_State *L) {
     }
     m->base.gate.start = many_start;
     m->base.gate.op.on_stop = many_on_stop;
-    if (tx) neap_pg_add_evidence(&m->base.gate.evidence, h, tx->xid);
+    if (!preview) neap_pg_add_evidence(&m->base.gate.evidence, h, tx->xid);
     return neap_gate_enter(L, &m->base.gate);
 }
