@@ -117,6 +117,7 @@ static bool take(pair *p, lane *l, int way) {
     int at = l->start + l->len, fd = way == NEAP_WAY_TO ? p->client : p->server;
     ssize_t n = read(fd, l->bytes + at, (size_t)(ROOM - at));
     bool dark = l->dark || (all.f.blackhole & way);
+    if (n < 0 && errno == EAGAIN) return true;
     if (n < 0) {
         p->broken = true;
         return false;
@@ -264,11 +265,13 @@ static short interest(const lane *in, int in_way, const lane *out, int out_way, 
 /* A descriptor without interest is left out of the poll, else its hang-up would come again and again. */
 static struct pollfd watch(int fd, short events) { return (struct pollfd){events ? fd : -1, events, 0}; }
 
+static bool is_readable(const struct pollfd *fd) { return (fd->events & POLLIN) && (fd->revents & ~POLLOUT); }
+
 static void serve_pair(pair *p, const struct pollfd *client, const struct pollfd *server) {
     bool ok = true;
     int64_t now = now_ms();
-    if (client->revents && (client->events & POLLIN)) ok = take(p, &p->to, NEAP_WAY_TO);
-    if (ok && p->server >= 0 && server->revents && (server->events & POLLIN)) ok = take(p, &p->from, NEAP_WAY_FROM);
+    if (is_readable(client)) ok = take(p, &p->to, NEAP_WAY_TO);
+    if (ok && p->server >= 0 && is_readable(server)) ok = take(p, &p->from, NEAP_WAY_FROM);
     if (ok) ok = give(p, &p->to, NEAP_WAY_TO, now_ms());
     if (ok && p->client >= 0) ok = give(p, &p->from, NEAP_WAY_FROM, now);
     if (!ok) end(p, p->broken ? reset : close_fd);

@@ -146,6 +146,23 @@ static void serve(int listener, int control, const neap_faults *faults) {
     neap_proxy_serve(listener, control, faults);
 }
 
+/* ---- the handle ---- */
+
+static handle *check_open(lua_State *L) {
+    handle *h = luaL_checkudata(L, 1, PROXY_META);
+    if (h->control < 0) luaL_error(L, "the proxy is closed");
+    return h;
+}
+
+/* Ask, and wait until it has been obeyed. */
+static neap_proxy_counts ask(lua_State *L, handle *h, int what, bool arm) {
+    neap_proxy_ask message = {.what = what, .arm = arm, .faults = h->faults};
+    neap_proxy_counts counts;
+    bool sent = send(h->control, &message, sizeof message, MSG_NOSIGNAL) == (ssize_t)sizeof message;
+    if (!sent || recv(h->control, &counts, sizeof counts, 0) != (ssize_t)sizeof counts) luaL_error(L, "the proxy has died");
+    return counts;
+}
+
 /* T.proxy{…} -> handle */
 static int new_proxy(lua_State *L) {
     int ends[2];
@@ -164,25 +181,9 @@ static int new_proxy(lua_State *L) {
     close(listener);
     close(ends[1]);
     waitpid(child, NULL, 0);
+    ask(L, h, NEAP_ASK_COUNT, false);              /* it is up, and refuses if it shall */
     lua_settop(L, 2);
     return 1;
-}
-
-/* ---- the handle ---- */
-
-static handle *check_open(lua_State *L) {
-    handle *h = luaL_checkudata(L, 1, PROXY_META);
-    if (h->control < 0) luaL_error(L, "the proxy is closed");
-    return h;
-}
-
-/* Ask, and wait until it has been obeyed. */
-static neap_proxy_counts ask(lua_State *L, handle *h, int what, bool arm) {
-    neap_proxy_ask message = {.what = what, .arm = arm, .faults = h->faults};
-    neap_proxy_counts counts;
-    bool sent = send(h->control, &message, sizeof message, MSG_NOSIGNAL) == (ssize_t)sizeof message;
-    if (!sent || recv(h->control, &counts, sizeof counts, 0) != (ssize_t)sizeof counts) luaL_error(L, "the proxy has died");
-    return counts;
 }
 
 /* proxy:set{…}: what it does from now on; what is not named stays. */
