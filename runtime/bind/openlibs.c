@@ -5,6 +5,7 @@
 
 int neap_open_file(lua_State *L);
 int neap_open_guard(lua_State *L);
+int neap_open_http(lua_State *L);
 int neap_open_journal(lua_State *L);
 int neap_open_net(lua_State *L);
 int neap_open_pg(lua_State *L);
@@ -21,6 +22,7 @@ int neap_open_watch(lua_State *L);
 const neap_opener neap_openers[] = {
     {"native.file", neap_open_file},
     {"native.guard", neap_open_guard},
+    {"native.http", neap_open_http},
     {"native.journal", neap_open_journal},
     {"native.net", neap_open_net},
     {"native.pg", neap_open_pg},

@@ -3,6 +3,7 @@
  *   pg_lua.c    handles, opening, the module table      pg_value.c  answers as Lua values     pg_param.c  Lua values as parameters
  *   pg_fence.c  the fence around every read             pg_read.c   value row rows has        pg_rows.c   each, streamed
  *   pg_turn.c   who may write on a connection           pg_write.c  exec                      pg_tx.c     transactions
+ *   pg_many.c   one statement many times
  *   pg_admin.c  create, drop, terminate                 pg_lock.c   locks and holds           pg_probe.c  what became of it
  *   pg_copy_lua.c  COPY as streams
  */

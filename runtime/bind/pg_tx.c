@@ -11,19 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bind/pg_tx.h"
 #include "bind/pg_write.h"
 #include "script/function.h"
 
 #define TX_META "neap.pg.tx"
-
-typedef struct pg_tx {
-    pg_handle *h;                 /* NULL once it is over */
-    pg_turn   *turn;
-    pg_op     *begin;             /* whose gate gets the outcome; kept alive by a user value */
-    char      *xid;
-    long long  changed;
-    bool       failed;            /* a statement failed: nothing but a rollback is left */
-} pg_tx;
 
 /* ---- begin ---- */
 
@@ -120,7 +112,7 @@ static void settle(lua_State *L, pg_tx *tx, const char *status, const char *memb
     tx->h = NULL;
 }
 
-static pg_tx *check_tx(lua_State *L) {
+pg_tx *neap_pg_check_tx(lua_State *L) {
     pg_tx *tx = luaL_checkudata(L, 1, TX_META);
     if (!tx->h) neap_raisef(L, NEAP_E_USAGE, "the transaction is over");
     neap_task *task = neap_task_of(L);
@@ -203,7 +195,7 @@ static const neap_op_class commit_class = {"a COMMIT in PostgreSQL", end_cancel,
 
 /* tx:commit() -> true | nil, err. Effect: write. */
 static int tx_commit(lua_State *L) {
-    pg_tx *tx = check_tx(L);
+    pg_tx *tx = neap_pg_check_tx(L);
     neap_err err = NEAP_ERR_INIT;
     if (tx->failed) {
         neap_err_set(&err, NEAP_E_REMOTE, "the transaction cannot be committed, because a statement in it failed");
@@ -324,7 +316,7 @@ static const neap_op_class read_class = {"an answer from PostgreSQL", neap_pg_op
 
 /* tx:exec(sql, ...) -> {count=, rows=, tag=} | nil, err. Effect: write. */
 static int tx_exec(lua_State *L) {
-    pg_tx *tx = check_tx(L);
+    pg_tx *tx = neap_pg_check_tx(L);
     tx_op *s = (tx_op *)neap_pg_op_new(L, sizeof *s, &exec_class, tx->h, NEAP_P_PG_EXEC, luaL_checkstring(L, 2), 3);
     s->tx = tx;
     if (!neap_pg_check_write(&s->base)) return neap_pg_op_fail(L, &s->base);
@@ -339,7 +331,7 @@ static int tx_exec(lua_State *L) {
 }
 
 static int tx_read(lua_State *L, const char *verb) {
-    pg_tx *tx = check_tx(L);
+    pg_tx *tx = neap_pg_check_tx(L);
     tx_op *s = (tx_op *)neap_pg_op_new(L, sizeof *s, &read_class, tx->h, NEAP_P_PG_READ, luaL_checkstring(L, 2), 3);
     s->tx = tx;
     s->base.shape = neap_pg_shape(verb);
@@ -355,10 +347,10 @@ static int tx_row(lua_State *L) { return tx_read(L, "row"); }
 static int tx_rows(lua_State *L) { return tx_read(L, "rows"); }
 static int tx_has(lua_State *L) { return tx_read(L, "has"); }
 
-static const luaL_Reg tx_methods[] = {{"exec", tx_exec}, {"value", tx_value}, {"row", tx_row}, {"rows", tx_rows}, {"has", tx_has},
+static const luaL_Reg tx_methods[] = {{"exec", tx_exec}, {"value", tx_value}, {"row", tx_row}, {"rows", tx_rows}, {"has", tx_has}, {"exec_many", neap_pg_exec_many},
                                       {"commit", tx_commit}, {"rollback", tx_rollback}, {NULL, NULL}};
 
-const luaL_Reg neap_pg_tx_methods[] = {{"begin", conn_begin}, {NULL, NULL}};
+const luaL_Reg neap_pg_tx_methods[] = {{"begin", conn_begin}, {"exec_many", neap_pg_exec_many}, {NULL, NULL}};
 
 void neap_pg_open_tx(lua_State *L) {
     static const luaL_Reg meta[] = {{"__gc", tx_gc}, {"__close", tx_rollback}, {NULL, NULL}};

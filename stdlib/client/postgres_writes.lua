@@ -47,21 +47,28 @@ function methods.copy_in(o, sql, from)
   return moved
 end
 
--- What the function of `transaction` gets.
+-- The words of what the function of `transaction` gets.
+local FACE <const> = { "exec", "exec_many", "value", "row", "rows", "has" }
+
+local function face_by(call)
+  local face = {}
+  for _, verb in ipairs(FACE) do face[verb] = call(verb) end
+  return face
+end
+
 local function face_of(tx)
   local function call(verb)
     return function (_, ...)
       local done, err = tx[verb](tx, ...)
       if done == nil and err ~= nil then error(err, 0) end
-      return verb == "exec" and result(done) or done
+      return verb:find("^exec") and result(done) or done
     end
   end
-  return { exec = call "exec", value = call "value", row = call "row", rows = call "rows", has = call "has" }
+  return face_by(call)
 end
 
 local function preview_face(o)
-  local function call(verb) return function (_, ...) return (methods[verb] or reads[verb])(o, ...) end end
-  return { exec = call "exec", value = call "value", row = call "row", rows = call "rows", has = call "has" }
+  return face_by(function (verb) return function (_, ...) return (methods[verb] or reads[verb])(o, ...) end end)
 end
 
 --- Several statements, all or none: committed when the function returns, rolled back when it raises.
@@ -76,6 +83,17 @@ function methods.transaction(o, fn)
   raise.check(tx:commit())
   connections.tell(o, connection)
   return table.unpack(results, 1, results.n)
+end
+
+--- One statement many times, once for each list of parameters: all or none, and sent without waiting for each answer. Inside a
+--- transaction it is tx:exec_many. A row with a NULL is best written table.pack(1, nil).
+---@param sql string
+---@param list any[][] { { 1, "a" }, { 2, "b" } }
+---@return { count: function } result rows changed by all of them
+---@effect write
+function methods.exec_many(o, sql, list)
+  if guard.mode() == "plan" then return write(o, "exec_many", sql, list) end
+  return methods.transaction(o, function (tx) return tx:exec_many(sql, list) end)
 end
 
 --- Make a database on the server.

@@ -63,6 +63,7 @@ local function words_of(row)
   if row.among then words = words .. ": " .. table.concat(row.among, ", ") end
   if row.default ~= nil then words = words .. (" (%s)"):format(shown(row.default)) end
   if row.example then words = words .. (", as in %s"):format(shown(row.example)) end
+  if row.required then words = words .. " (required)" end
   if row.env then words = words .. " [" .. row.env .. "]" end
   return words
 end

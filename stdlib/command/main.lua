@@ -82,13 +82,24 @@ local function dispatch(command, words, state)
   return require("command." .. command.name).run(parsed.operands, parsed, state.here)
 end
 
--- Flags before the command are moved behind it: neap --json run x is neap run x --json.
+-- The flags of any command that take a value.
+local function valued_flags()
+  local valued = {}
+  for _, command in ipairs(commands.commands) do
+    for _, row in ipairs(commands.options(command)) do
+      if row.value then
+        valued["--" .. row.name] = true
+        if row.short then valued["-" .. row.short] = true end
+      end
+    end
+  end
+  return valued
+end
+
+-- Flags before the command are moved behind it: neap --env staging run x is neap run x --env staging.
 local function split(argv)
   local before, at = {}, 1
-  local valued = {}
-  for _, row in ipairs(commands.everywhere) do
-    if row.value then valued["--" .. row.name] = true end
-  end
+  local valued = argv[1] and argv[1]:match("^%-.") and valued_flags() or {}
   while argv[at] and argv[at]:match("^%-.") do
     before[#before + 1] = argv[at]
     if valued[argv[at]] and argv[at + 1] then

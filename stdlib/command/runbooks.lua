@@ -32,7 +32,8 @@ function M.flags(inspected, taken)
     if not reserved[flag] then
       local boolean = param.kind == "boolean"
       rows[#rows + 1] = { name = flag, value = not boolean and (param.kind or "value"):upper() or nil, boolean = boolean, help = param.help or "", parameter = param.name,
-        among = param.choices, default = param.default, optional = param.optional, example = param.example }
+        among = param.choices, default = param.default, optional = param.optional, example = param.example,
+        required = param.default == nil and not param.optional }
     end
   end
   return rows

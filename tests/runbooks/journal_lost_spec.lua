@@ -230,6 +230,8 @@ describe("evidence of a real run", function ()
     local before = neap { "history", "--json" }
     assert.equal(0, before.code)
     for _, name in ipairs { "index.db", "index.db-journal", "index.db-wal", "index.db-shm" } do os.remove(dir .. "/state/" .. name) end
+    local run = before.out:match('"run":"(%x+)"')
+    assert.matches("neap journal rebuild,%s+then again with " .. run, neap({ "resume", run:sub(1, 4) }).err)
     local r = neap { "journal", "rebuild" }
     assert.equal(0, r.code, r.out .. r.err)
     assert.matches("1 run in the index", r.out, 1, true)

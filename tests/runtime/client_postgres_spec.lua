@@ -185,4 +185,78 @@ describe("client.postgres", function()
       assert.is_true(secret.is(url))
     end)
   end)
+
+  describe("exec_many", function()
+    local function count() return tonumber(server.sql("SELECT count(*) FROM item", database)) end
+
+    local function list_of(n)
+      local list = {}
+      for i = 1, n do list[i] = { i, "name " .. i } end
+      return list
+    end
+
+    it("does one statement for each row of parameters, in one transaction", function()
+      T.run(function()
+        local db <close> = bind("owner")
+        assert.equal(1000, db:exec_many("INSERT INTO item VALUES ($1, $2)", list_of(1000)):count())
+        assert.equal(0, db:exec_many("INSERT INTO item VALUES ($1, $2)", {}):count())
+        assert.equal(1, db:exec_many("UPDATE item SET name = $2 WHERE id = $1", { table.pack(7, nil) }):count())
+      end)
+      assert.equal(1000, count())
+      assert.equal("7", server.sql("SELECT id FROM item WHERE name IS NULL", database))
+    end)
+
+    it("leaves nothing when one of them fails, and says which row the server refused", function()
+      T.run(function()
+        local db <close> = bind("owner")
+        local list = list_of(600)
+        list[500] = { 3, "the third again" }
+        local ok, err = pcall(db.exec_many, db, "INSERT INTO item VALUES ($1, $2)", list)
+        assert.is_false(ok)
+        assert.equal("23505", err.sqlstate)
+        assert.matches("It was row 500 of 600%.", err.hint)
+      end)
+      assert.equal(0, count())
+    end)
+
+    it("finds a wrong parameter of the last row before anything is sent", function()
+      T.run(function()
+        local db <close> = bind("owner")
+        local list = list_of(300)
+        list[300] = { 300, print }
+        local ok, err = pcall(db.exec_many, db, "INSERT INTO item VALUES ($1, $2)", list)
+        assert.is_false(ok)
+        assert.equal("usage", err.code)
+        list[300] = "no list"
+        assert.is_false(pcall(db.exec_many, db, "INSERT INTO item VALUES ($1, $2)", list))
+      end)
+      assert.equal(0, count())
+    end)
+
+    it("counts every row against the bound of the environment", function()
+      T.run(function()
+        local db <close> = bind("owner")
+        db.object.context.max_rows = function() return 99 end
+        local ok, err = pcall(db.exec_many, db, "INSERT INTO item VALUES ($1, $2)", list_of(100))
+        assert.is_false(ok)
+        assert.equal("refused", err.code)
+      end)
+      assert.equal(0, count())
+    end)
+
+    it("is shown in a preview with its number and its first parameters, and done by nobody", function()
+      T.run(function()
+        local db <close> = bind("owner")
+        guard.mode("plan")
+        db:exec_many("INSERT INTO item VALUES ($1, $2)", list_of(3))
+        db:transaction(function(tx) tx:exec_many("DELETE FROM item WHERE id = $1", { { 1 } }) end)
+        local shown = guard.predictions()
+        guard.clear()
+        guard.mode("run")
+        assert.equal("INSERT INTO item VALUES ($1, $2)  -- 3 times, first with $1 = 1, $2 = 'name 1'", shown[1].text)
+        assert.equal("DELETE FROM item WHERE id = $1  -- 1 time, first with $1 = 1", shown[2].text)
+      end)
+      assert.equal(0, count())
+    end)
+  end)
 end)

@@ -31,6 +31,11 @@ describe("neap", function()
     assert.equal("", r.out)
   end)
 
+  it("takes the flags of a command before it, with their values", function()
+    local r = neap({ "--state", place .. "/state", "--limit", "3", "history" }, {})
+    assert.same({ 0, "No run is recorded here.\n" }, { r.code, r.out })
+  end)
+
   it("puts errors on the standard output as JSON when asked for JSON", function()
     local r = neap({ "--json", "show", "abc" }, {})
     assert.equal(64, r.code)

@@ -6,7 +6,7 @@
 # Nothing is printed and nothing is asked of the network when all is there.
 set -eu
 
-missing=
+missing= client=
 need() { # need PACKAGE TEST...: the package is missing when the test fails
   package=$1; shift
   if ! "$@" >/dev/null 2>&1; then missing="$missing $package"; fi
@@ -45,6 +45,7 @@ need openssl program openssl
 need sudo program sudo
 need libssh-dev library libssh
 need docker.io test -x /usr/sbin/dockerd -o -x /usr/bin/dockerd
+program docker >/dev/null || client=yes               # a part of docker.io, or a package beside it: asked again below
 need containerd program containerd
 need runc test -x /usr/sbin/runc -o -x /usr/bin/runc
 need iptables test -x /usr/sbin/iptables
@@ -61,7 +62,7 @@ need procps program ps
 need nodejs program node
 program node >/dev/null && need npm program npm      # some packages of nodejs bring npm along: asked again below
 
-[ -n "$missing" ] || exit 0
+[ -n "$missing$client" ] || exit 0
 
 if [ ! -e /etc/debian_version ]; then
   echo "deps: this is no Debian; install by hand what these packages hold:$missing" >&2
@@ -93,5 +94,6 @@ install() { # install PACKAGE...
   return 1
 }
 apt update || echo 'deps: apt-get update failed; going on with what is known' >&2
-install $missing
+[ -z "$missing" ] || install $missing
 if ! program npm >/dev/null; then install npm; fi
+if ! program docker >/dev/null; then install docker-cli; fi

@@ -1,5 +1,6 @@
 # janitor.sh DIR: waits until its input ends, which is when the test interpreter has ended in any way; then nothing of the run
-# may stay: servers (told by the kernel already), what came in through an sshd of ours, and the directory itself.
+# may stay: servers (told by the kernel already), containers and their engines, what came in through an sshd of ours, network
+# namespaces, and the directory itself. servers/down.sh stands before this text.
 trap '' INT TERM HUP
 cat >/dev/null
 dir=$1
@@ -7,6 +8,8 @@ dir=$1
 servers() { ls "$dir"/*/data/postmaster.pid >/dev/null 2>&1; }
 tries=0
 while servers && [ $tries -lt 100 ]; do sleep 0.1; tries=$((tries + 1)); done
+
+for engine in "$dir"/dk*; do [ ! -d "$engine" ] || engine_down "$engine"; done
 
 # Pids of processes in the mount namespaces that our servers had, and of those whose environment names the run.
 strays() {
@@ -23,4 +26,5 @@ while pids=$(strays) && [ -n "$pids" ] && [ $tries -lt 50 ]; do
   sleep 0.1
   tries=$((tries + 1))
 done
+[ ! -s "$dir/notes/netns" ] || while read -r name; do ip netns del "$name" 2>/dev/null; done <"$dir/notes/netns"
 rm -rf "$dir"

@@ -20,7 +20,7 @@ function M.directory()
   if directory then return directory end
   directory = T.directory((os.getenv("NEAP_TEST_TMP") or "/tmp") .. "/neap.")
   T.mode(directory, tonumber("711", 8))
-  janitor = T.start { argv = { "sh", "-c", M.read("tests/support/janitor.sh"), "neap-test-janitor", directory }, outlives = true }
+  janitor = T.start { argv = { "sh", "-c", M.read("tests/support/servers/down.sh") .. M.read("tests/support/janitor.sh"), "neap-test-janitor", directory }, outlives = true }
   M.kept[janitor:pid()] = true
   os.execute("mkdir -m 1777 " .. directory .. "/tmp")
   os.execute("mkdir " .. directory .. "/notes")
@@ -40,7 +40,7 @@ function M.temp()
 end
 
 --- Tell the janitor something it needs after a kill -9: one line more in the file of that name.
----@param name string "mounts" (a mount namespace whose processes are ours)
+---@param name string "mounts" (a mount namespace whose processes are ours), "netns" (a network namespace of ours)
 ---@param line string
 function M.note(name, line)
   local file = assert(io.open(M.directory() .. "/notes/" .. name, "a"))
@@ -52,11 +52,19 @@ end
 ---@param fn function
 function M.at_end(fn) at_end[#at_end + 1] = fn end
 
---- Remove what the last `it` made with temp().
+--- Call fn after the running `it`; at the end when none runs.
+---@param fn function
+function M.after(fn)
+  local list = M.current and scraps or at_end
+  list[#list + 1] = fn
+end
+
+--- Undo what the last `it` made with temp() and after(), newest first.
 function M.sweep()
   for i = #scraps, 1, -1 do
-    T.remove_tree(scraps[i])
+    local scrap = scraps[i]
     scraps[i] = nil
+    if type(scrap) == "string" then T.remove_tree(scrap) else scrap() end
   end
 end
 

@@ -29,8 +29,13 @@ local ENTER <const> = [[
 for name in passwd group sudoers; do
   [ ! -e "$1/$name" ] || mount --bind "$1/$name" "/etc/$name" || exit 1
 done
-exec ]] .. SSHD .. [[ -D -e -f "$1/sshd_config"
+exec bash -c 'exec -a "$0" "$@"' "$2" ]] .. SSHD .. [[ -D -e -f "$1/sshd_config"
 ]]
+
+-- With a network namespace the listener stays outside and each connection is served inside: sshd starts itself anew for each,
+-- by the name it was called (9.7 and older) or by a path from its configuration, and that name is this script.
+local INSIDE <const> = "#!/bin/sh\nexec nsenter --net=%s %s \"$@\"\n"
+local SESSION <const> = "/usr/lib/openssh/sshd-session"
 
 local started = {}
 local can_enter
@@ -87,6 +92,13 @@ local function write_authorized(server)
   T.mode(suite.write(server.dir .. "/authorized_keys", table.concat(lines)), tonumber("644", 8))
 end
 
+local function write_wrapper(server)
+  local session = io.open(SESSION) and SESSION
+  server.wrapper = server.dir .. "/inside.sh"
+  T.mode(suite.write(server.wrapper, INSIDE:format(server.netns.path, session or SSHD)), tonumber("755", 8))
+  if session then table.insert(server.extra, "SshdSessionPath " .. server.wrapper) end
+end
+
 local function write_config(server)
   local lines = table.move(server.extra, 1, #server.extra, 1, {})
   local function add(...) lines[#lines + 1] = (...):format(select(2, ...)) end
@@ -103,7 +115,7 @@ end
 local function try_start(server)
   local seen = #server.log()
   local argv = { SSHD, "-D", "-e", "-f", server.dir .. "/sshd_config" }
-  if server.uid then argv = { "unshare", "--mount", "--propagation", "slave", "sh", "-c", ENTER, "sshd", server.dir } end
+  if server.uid then argv = { "unshare", "--mount", "--propagation", "slave", "sh", "-c", ENTER, "sshd", server.dir, server.wrapper or SSHD } end
   server.process = T.start { argv = argv, cwd = "/", log = server.dir .. "/sshd.log" }
   suite.kept[server.process:pid()] = true
   local until_ms = T.now_ms() + 20000
@@ -227,7 +239,8 @@ end
 
 --- A running sshd. options: name, address, config (lines that go first in sshd_config, so they win), host_keys and user_keys (kinds;
 --- ed25519 and ecdsa when omitted), password (of the account; also give config = {"PasswordAuthentication yes"}), sudo (the
---- account may `sudo -n` everything), own (true: the caller's own account even as root).
+--- account may `sudo -n` everything), netns (a namespace of servers.netns or of an engine: sessions live in it, the listener
+--- does not), own (true: the caller's own account even as root).
 ---@param options? table
 ---@return table server
 function M.start(options)
@@ -236,13 +249,15 @@ function M.start(options)
   if started[name] then return started[name] end
   local dir = ("%s/%s"):format(suite.directory(), name)
   os.execute("mkdir -m 711 " .. dir)
-  local server = { name = name, dir = dir, address = options.address or ADDRESSES[name] or "127.0.0.5", extra = options.config or {},
+  local server = { name = name, dir = dir,
+    address = options.address or ADDRESSES[name] or "127.0.0.5", extra = table.move(options.config or {}, 1, #(options.config or {}), 1, {}), netns = options.netns,
     host_keys = options.host_keys or { "ed25519", "ecdsa" }, user_keys = options.user_keys or { "ed25519", "ecdsa" }, sessions = {} }
   add_words(server)
   add_life(server)
   if T.uid() == 0 then os.execute("mkdir -p -m 755 /run/sshd") end -- where it parts from its privileges; the package's service makes it too
   if has_namespaces() and not options.own then write_account(server, options) else server.user, server.home = own_account() end
   write_authorized(server)
+  if server.netns then write_wrapper(server) end
   local ok, why
   for _ = 1, 3 do -- a port that is free on 127.0.0.1 may be taken on another address
     server.port = T.free_port()
