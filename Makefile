@@ -19,9 +19,10 @@ FLOORS  = base loop drive guard script bind cli
 PKG    := $(shell pkg-config --exists $(PACKAGES) 2>/dev/null && echo yes)
 ifeq ($(PKG),yes)
 PKG_CFLAGS := $(shell pkg-config --cflags $(PACKAGES))
-# Two libraries are loaded when they are first used instead: drive/libpq.c, guard/pg_query.c.
+# These are loaded when they are first used instead: drive/libpq.c, guard/pg_query.c, drive/hiredis.c.
 PKG_LIBS   := $(shell pkg-config --libs $(filter-out libpq,$(PACKAGES)))
 PG_QUERY   := $(shell objdump -p "$$($(CC) -print-file-name=libpg_query.so)" 2>/dev/null | sed -n 's/.*SONAME *//p')
+HIREDIS    := $(shell objdump -p "$$($(CC) -print-file-name=libhiredis.so)" 2>/dev/null | sed -n 's/.*SONAME *//p')
 endif
 
 # One tree of objects per kind: `make KIND=asan binary test-interpreter`.
@@ -39,7 +40,7 @@ KIND_FLAGS = -O0 -DNEAP_DEBUG --coverage -fprofile-abs-path -fprofile-update=ato
 endif
 
 CFLAGS_ALL = -std=c11 -D_GNU_SOURCE -DNEAP_VERSION='"$(VERSION)"' -DNEAP_SHARE='"$(PREFIX)/share/neap"' \
-             -DNEAP_PG_QUERY='"$(PG_QUERY)"' \
+             -DNEAP_PG_QUERY='"$(PG_QUERY)"' -DNEAP_HIREDIS='"$(HIREDIS)"' \
              -Iruntime $(WARN) $(PKG_CFLAGS) $(OPT) $(KIND_FLAGS) $(CFLAGS)
 LINK       = $(CC) $(OPT) $(KIND_FLAGS) $(LDFLAGS)
 
