@@ -10,6 +10,7 @@ int neap_open_journal(lua_State *L);
 int neap_open_net(lua_State *L);
 int neap_open_pg(lua_State *L);
 int neap_open_process(lua_State *L);
+int neap_open_redis(lua_State *L);
 int neap_open_secret(lua_State *L);
 int neap_open_sql(lua_State *L);
 int neap_open_system(lua_State *L);
@@ -27,6 +28,7 @@ const neap_opener neap_openers[] = {
     {"native.net", neap_open_net},
     {"native.pg", neap_open_pg},
     {"native.process", neap_open_process},
+    {"native.redis", neap_open_redis},
     {"native.secret", neap_open_secret},
     {"native.sql", neap_open_sql},
     {"native.system", neap_open_system},
