@@ -14,6 +14,7 @@
 
 #include "base/buf.h"
 #include "bind/stream_lua.h"
+#include "drive/tls.h"
 #include "loop/net.h"
 #include "script/function.h"
 #include "script/gate.h"
@@ -82,6 +83,32 @@ static int net_tcp(lua_State *L) {
 /* unix(path) -> dialer. Effect: pure. */
 static int net_unix(lua_State *L) {
     neap_push_dialer(L, neap_dialer_unix(neap_host_of(L)->loop, check_text(L, 1, "path of a socket")));
+    return 1;
+}
+
+/* [-0, +0, e] field `name` of the table at 2: text that stays there, or NULL. */
+static const char *opt_path(lua_State *L, const char *name) {
+    const char *text = lua_getfield(L, 2, name) == LUA_TNIL ? NULL : check_text(L, -1, name);
+    lua_pop(L, 1);
+    return text;
+}
+
+/* tls(dialer, {name=, ca=, cert=, key=, verify=true}) -> dialer | nil, err: TLS over what the dialer gives. The name to be proven is
+ * that of a tcp dialer's host unless it is given. Reads the files. Effect: pure. */
+static int net_tls(lua_State *L) {
+    neap_err err = NEAP_ERR_INIT;
+    neap_dialer *below = neap_check_dialer(L, 1);
+    lua_settop(L, 2);
+    if (lua_isnil(L, 2)) lua_newtable(L), lua_replace(L, 2);
+    luaL_checktype(L, 2, LUA_TTABLE);
+    neap_tls_options o = {opt_path(L, "name"), opt_path(L, "ca"), opt_path(L, "cert"), opt_path(L, "key"), false};
+    o.lax = lua_getfield(L, 2, "verify") == LUA_TBOOLEAN && !lua_toboolean(L, -1);
+    if (!o.name) o.name = neap_dialer_host(below);
+    neap_tls *tls = neap_tls_new(&o, &err);
+    if (!tls) return neap_fail(L, &err);
+    neap_dialer *d = neap_dialer_tls(below, tls);
+    neap_tls_release(tls);
+    neap_push_dialer(L, d);
     return 1;
 }
 
@@ -186,7 +213,7 @@ static int net_connect(lua_State *L) {
     return neap_gate_enter(L, &k->gate);
 }
 
-static const luaL_Reg module[] = {{"tcp", net_tcp}, {"unix", net_unix}, {"connect", net_connect}, {NULL, NULL}};
+static const luaL_Reg module[] = {{"tcp", net_tcp}, {"unix", net_unix}, {"tls", net_tls}, {"connect", net_connect}, {NULL, NULL}};
 static const luaL_Reg dialer_meta[] = {{"__gc", dialer_gc}, {"__tostring", dialer_tostring}, {NULL, NULL}};
 
 int neap_open_net(lua_State *L) {

@@ -61,7 +61,10 @@ static void check_free(lua_State *L, const neap_stream_handle *h, bool reads, bo
 }
 
 static void keep_error(neap_err *to, const neap_err *from) {
-    if (!to->code && from) neap_err_set(to, from->code, "%s", from->message);
+    if (to->code || !from) return;
+    neap_err_set(to, from->code, "%s", from->message);
+    if (from->hint) neap_err_hint(to, "%s", from->hint);
+    to->retry = from->retry;
 }
 
 static void note_written(neap_stream_handle *h, const char *data, size_t len) {
