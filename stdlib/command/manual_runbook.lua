@@ -154,6 +154,8 @@ M.sections = {
       { "retry", "how often to act again after a failure: 3, or { times = 3, every = \"5s\" }. done is asked before every attempt. What was refused, cancelled or is unknown is never tried again." },
       { "max_rows", "no single write of the step may touch more rows; it is rolled back if it would." },
       { "limit", "how many items of each are worked on side by side; one when nothing is said." },
+      { "stop_after", "no new item begins once so many have failed; one when nothing is said. What is under way is finished, the step fails and "
+        .. "names each item that failed, and a resumed run acts again for those alone." },
       { "run", "another runbook as one step: \"name\", or { \"name\", parameter = \"text\" or function () … end }." },
     },
     examples = { { title = "Asking, bounding, typing the name", text = sessions }, { title = "Items side by side", text = vacuum } },

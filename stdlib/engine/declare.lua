@@ -27,6 +27,7 @@ M.CLAUSES = {
   retry = { types = { "number", "table" }, help = "how often to act again: 3, or { times = 3, every = \"5s\" }" },
   max_rows = { types = { "number" }, help = "no write of this step may touch more rows" },
   limit = { types = { "number" }, help = "how many items of each run side by side" },
+  stop_after = { types = { "number" }, help = "no new item of each begins once so many have failed" },
   run = { types = { "string", "table" }, help = "another runbook: \"name\", or { \"name\", param = function () … end }" },
 }
 
@@ -75,6 +76,7 @@ end
 -- A limit of zero would do nothing and call it done.
 local function check_values(where, c)
   if c.limit then check_count(where, "limit", c.limit, 1) end
+  if c.stop_after then check_count(where, "stop_after", c.stop_after, 1) end
   if c.max_rows then check_count(where, "max_rows", c.max_rows, 0) end
   if type(c.retry) == "number" then check_count(where, "retry", c.retry, 0) end
   if type(c.retry) ~= "table" then return end
@@ -99,7 +101,10 @@ local function check_sense(where, title, c)
   for _, name in ipairs { "undo", "after", "destroys", "retry", "max_rows" } do
     if c[name] and not c.act then no(("has %s but no act"):format(name)) end
   end
-  if c.limit and not c.each then no("has limit but no each") end
+  if c.each and (c.manual or c.run) then no("has each beside manual or run") end
+  for _, name in ipairs { "limit", "stop_after" } do
+    if c[name] and not c.each then no(("has %s but no each"):format(name)) end
+  end
 end
 
 -- The guard keeps 63 bytes of an id.

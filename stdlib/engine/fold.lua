@@ -81,7 +81,7 @@ function FOLD.each(fold, id, body) step_state(fold, id).each = body.items end
 
 function FOLD.item(fold, id, body)
   local s = step_state(fold, id)
-  s.items[body.item] = body.status
+  s.items[body.item] = body.status ~= "failed" and body.status or nil
   if s.units[body.item] then s.units[body.item].doubt = false end
 end
 

@@ -10,6 +10,7 @@ local M = {}
 
 local clause = require("engine.clause")
 local guard = require("native.guard")
+local items = require("engine.items")
 local raise = require("core.raise")
 local session = require("engine.session")
 local words = require("engine.words")
@@ -185,34 +186,66 @@ function Survey:change(step)
     if self:item(step, nil) == "already" then entry.label, entry.sign = "already", "=" end
     return
   end
-  local items = self:items_of(step)
-  if not items then
+  local list = self:items_of(step)
+  if not list then
     self:withhold_everything(step)
     return
   end
   local open = 0
-  for _, item in ipairs(items) do
+  for _, item in ipairs(list) do
     if self:item(step, item) ~= "already" then open = open + 1 end
   end
-  entry.items = { open = open, all = #items }
+  entry.items = { open = open, all = #list }
   if open == 0 then entry.label, entry.sign = "already", "=" end
 end
 
-function Survey:check_only(step)
-  local entry = self.entry
-  entry.label, entry.sign = "enforced", "check"
+function Survey:check_item(step, item)
   for _, name in ipairs { "needs", "verify" } do
     if step.clauses[name] then
-      local known, result = self:ask(step, name)
+      local known, result = self:ask(step, name, item)
       if known == nil then
         self:withhold(result)
-        self.unseen["the check in step " .. entry.number] = true
+        self.unseen["the check in step " .. self.entry.number] = true
       elseif known == false then
         self:failed(result)
       elseif result == false then
         self:failed(raise.new("check", name .. " does not hold", nil, { where = step.where }))
       end
     end
+  end
+end
+
+local function absorb(self, part)
+  for _, line in ipairs(part.entry.lines) do self:line(line) end
+  self.failures = self.failures + part.failures
+  if part.entry.label == "unknown" then self.entry.label, self.entry.sign, self.entry.withheld = "unknown", "?", part.entry.withheld end
+  self.entry.failed = self.entry.failed or part.entry.failed
+end
+
+-- Items are asked side by side, each into an entry of its own; what they said is put together in their order.
+function Survey:check_items(step, list)
+  local parts = {}
+  local ok, err = pcall(items.each, step, list, function (item)
+    local part = setmetatable({ entry = { number = self.entry.number, lines = {} }, failures = 0 }, { __index = self })
+    parts[clause.key_of(item)] = part
+    part:check_item(step, item)
+    if part.entry.error then error(part.entry.error, 0) end
+  end)
+  for _, item in ipairs(list) do
+    local part = parts[clause.key_of(item)]
+    if part then absorb(self, part) end
+  end
+  if not ok then self.entry.error, self.entry.failed = err, true end
+end
+
+function Survey:check_only(step)
+  local entry = self.entry
+  entry.label, entry.sign = "enforced", "check"
+  if step.clauses.each then
+    local list = self:items_of(step)
+    if list then self:check_items(step, list) end
+  else
+    self:check_item(step, nil)
   end
   if entry.label == "enforced" then
     for _, line in ipairs(entry.lines) do

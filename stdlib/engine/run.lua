@@ -12,6 +12,7 @@ local M = {}
 local ask = require("engine.ask")
 local guard = require("native.guard")
 local hold = require("engine.hold")
+local items = require("engine.items")
 local journal = require("native.journal")
 local load = require("engine.load")
 local plan = require("engine.plan")
@@ -149,7 +150,7 @@ function Run:steps(model)
   for _, step in ipairs(model.steps) do
     if step.kind == "parallel" then
       local next_member = 1
-      step_engine.side_by_side(math.min(step.limit, #step.members), function (group)
+      items.side_by_side(math.min(step.limit, #step.members), function (group)
         while next_member <= #step.members and not group.failure do
           local member = step.members[next_member]
           next_member = next_member + 1

@@ -9,6 +9,7 @@ local ask = require("engine.ask")
 local clause = require("engine.clause")
 local duration = require("core.duration")
 local hold = require("engine.hold")
+local items = require("engine.items")
 local plan = require("engine.plan")
 local raise = require("core.raise")
 local session = require("engine.session")
@@ -102,13 +103,12 @@ end
 local function items_of(run, step)
   local known = run.items[step.id]
   if known then return known end
-  local each = step.clauses.each
-  local items = each
-  if type(each) == "function" then items = holds(run, step, "each") end
-  clause.items(step, items)
-  run.items[step.id] = items
-  run.record:event("each", step.id, { items = items })
-  return items
+  local list = step.clauses.each
+  if type(list) == "function" then list = holds(run, step, "each") end
+  clause.items(step, list)
+  run.items[step.id] = list
+  run.record:event("each", step.id, { items = list })
+  return list
 end
 
 local function one_item(run, step, item)
@@ -122,58 +122,19 @@ local function one_item(run, step, item)
   return status
 end
 
--- Items side by side, at most `limit` at a time; the first failure stops new ones from starting.
+-- What is known to have failed is written down item by item; what nobody knows keeps its doubt.
+local function item_failed(run, step, item, err)
+  if items.is_grave(err) then return end
+  run.record:event("item", step.id, { item = M.key_of(item), status = "failed", error = error_body(err) })
+end
+
 local function all_items(run, step)
-  local items, acted = items_of(run, step), 0
-  local next_item, failure = 1, nil
-  local function worker()
-    while next_item <= #items and not failure do
-      local item = items[next_item]
-      next_item = next_item + 1
-      local ok, status = pcall(one_item, run, step, item)
-      if not ok then failure = failure or clause.error_of(status, step)
-      elseif status ~= "already" then acted = acted + 1 end
-    end
-  end
-  local limit = math.min(step.clauses.limit or 1, math.max(#items, 1))
-  if limit == 1 then
-    worker()
-  else
-    M.side_by_side(limit, worker)
-  end
-  if failure then error(failure, 0) end
-  run:noted { step = step, text = acted == 0 and ("%d items, all already so"):format(#items) or ("%d of %d items changed"):format(acted, #items) }
+  local list, acted = items_of(run, step), 0
+  items.each(step, list, function (item)
+    if one_item(run, step, item) ~= "already" then acted = acted + 1 end
+  end, function (item, err) item_failed(run, step, item, err) end)
+  run:noted { step = step, text = acted == 0 and ("%d items, all already so"):format(#list) or ("%d of %d items changed"):format(acted, #list) }
   return acted == 0 and "already" or "ok"
-end
-
--- Of two failures side by side the one that decides what may happen next: nothing is unwound that nobody can record,
--- or while somebody's outcome is unknown.
-local GRAVITY = { journal = 4, unknown = 3, cancelled = 2 }
-
-local function graver(a, b)
-  if not a or (GRAVITY[b.code] or 1) > (GRAVITY[a.code] or 1) then return b end
-  return a
-end
-
---- Run `count` tasks of the same worker and wait for all of them; raises the gravest failure. The worker is given a table whose
---- `failure` says that one of them has failed, so that it begins nothing new.
-function M.side_by_side(count, worker)
-  local tasks, group = {}, {}
-  for i = 1, count do
-    tasks[i] = task.spawn(function ()
-      local ok, err = pcall(worker, group)
-      if not ok then group.failure = graver(group.failure, clause.error_of(err)) end
-    end)
-  end
-  for _, t in ipairs(tasks) do
-    local joined, err = pcall(t.join, t)
-    if not joined then                             -- it is us who were cancelled
-      for _, other in ipairs(tasks) do other:cancel("the group was stopped") end
-      pcall(t.join, t)
-      group.failure = graver(group.failure, clause.error_of(err))
-    end
-  end
-  if group.failure then error(group.failure, 0) end
 end
 
 local function manual(run, step)
@@ -184,10 +145,18 @@ local function manual(run, step)
   return did and "ok" or "skipped"
 end
 
-local function check_only(run, step)
+local function check_item(run, step, item)
   for _, name in ipairs { "needs", "verify" } do
-    if step.clauses[name] and holds(run, step, name) == false then raise("check", name .. " does not hold", nil, { where = step.where }) end
+    if step.clauses[name] and holds(run, step, name, { item = item }) == false then raise("check", name .. " does not hold", nil, { where = step.where }) end
   end
+end
+
+local function check_only(run, step)
+  if not step.clauses.each then
+    check_item(run, step, nil)
+    return "ok"
+  end
+  items.each(step, items_of(run, step), function (item) check_item(run, step, item) end, function (item, err) item_failed(run, step, item, err) end)
   return "ok"
 end
 

@@ -175,6 +175,43 @@ describe("a run", function ()
     assert.same({ "p", "q", "x", "z" }, w.log)
   end)
 
+  it("stops beginning items once so many have failed, and names each of them", function ()
+    local w = world.new()
+    w.fail.b, w.fail.d, w.fail.e = 1, 1, 1
+    local path = w.runbook([[
+      step "Items" { each = { "a", "b", "c", "d", "e", "f" }, stop_after = 2, done = function (k) return w:get(k) == 1 end, act = function (k) w:set(k, 1) end }]])
+    assert.equal(1, w.try(run.run, w.context { runbook = path }))
+    assert.same({ "a", "b", "c", "d" }, w.log)
+    assert.equal("2 of 6 items failed: b: the toy broke at b; d: the toy broke at d", w.last("end").message)
+    assert.equal(1, w.try(resume.run, w.context { run = w.events[1].body.run }))
+    assert.same({ "b", "d", "e", "f" }, table.move(w.log, 5, #w.log, 1, {}), "what was done is not done again")
+    assert.equal(0, w.try(resume.run, w.context { run = w.events[1].body.run }))
+    assert.same({ "e" }, table.move(w.log, 9, #w.log, 1, {}))
+  end)
+
+  it("asks every item of a step that only checks, side by side, and shows each", function ()
+    local w = world.new()
+    w.values.a, w.values.c = 1, 1
+    local path = w.runbook([[
+      step "Each is set" { each = { "a", "b", "c" }, limit = 3, stop_after = 3, verify = function (k) check(w:get(k) == 1, "{item} is set") end }]])
+    local p = w.try(plan.run, w.context { runbook = path })
+    assert.equal(1, p.exit)
+    local shown = {}
+    for i, line in ipairs(p.steps[1].lines) do shown[i] = ("%s %s"):format(line.text, line.ok) end
+    assert.same({ "a is set true", "b is set false", "c is set true" }, shown)
+    w.values.b = 1
+    assert.equal(0, w.try(run.run, w.context { runbook = path }))
+  end)
+
+  it("refuses a threshold without items, and items of a step that a human does", function ()
+    local w = world.new()
+    for _, wrong in ipairs { "stop_after = 2, verify = function () return true end", "each = { 1 }, stop_after = 0, verify = function () return true end",
+      "each = { 1 }, manual = 'Look'" } do
+      local _, err = w.try(plan.run, w.context { runbook = w.runbook("step \"S\" { " .. wrong .. " }") })
+      assert.equal("invalid", err.code, wrong)
+    end
+  end)
+
   it("begins nothing more side by side once a member failed, and lets the gravest failure decide", function ()
     local w = world.new()
     w.fail.p = 1
@@ -205,7 +242,7 @@ describe("a run", function ()
       step "A" { act = function () w:set("a", 1) end, done = function () return w:get "a" == 1 end, undo = function () w:set("a0", 0) end }
       step "C" { act = function () w:set("c", 1) end, done = function () return w:get "c" == 1 end }]])
     assert.equal(1, w.try(run.run, w.context { runbook = path }))
-    local id = w.last("run").run
+    local id = w.events[1].body.run
     assert.same({ "neap undo " .. id, "neap resume " .. id }, w.last("end").next)
     assert.truthy(w.held)
     assert.equal(0, w.try(resume.undo, w.context { run = id }))
