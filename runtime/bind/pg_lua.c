@@ -78,7 +78,8 @@ static int new(lua_State *L) {
     h->application = neap_strdup(text_field(L, "application", "neap"));
     const char *subject = text_field(L, "subject", NULL);
     if (subject) h->subject = neap_strdup(subject);
-    const char *host = neap_pgurl_get(&h->where, "host"), *database = neap_pgurl_get(&h->where, "dbname");
+    const char *address = neap_pgurl_get(&h->where, "hostaddr"), *database = neap_pgurl_get(&h->where, "dbname");
+    const char *host = address ? address : neap_pgurl_get(&h->where, "host");
     if (host && host[0] != '/') h->host = neap_strdup(host);
     if (database) h->database = neap_strdup(database);
     lua_getfield(L, 1, "fenced");

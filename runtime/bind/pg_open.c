@@ -41,7 +41,9 @@ static void set_subject(pg_handle *h) {
     free(h->subject);
     h->subject = neap_buf_take(&text);
     free(h->host);
-    h->host = PQhost(conn) && PQhost(conn)[0] != '/' ? neap_strdup(PQhost(conn)) : NULL;
+    const char *place = neap_pgurl_get(&h->where, "hostaddr");    /* a name beside an address is only a name */
+    if (!place) place = PQhost(conn);
+    h->host = place && place[0] != '/' ? neap_strdup(place) : NULL;
 }
 
 /* Answers: 0 the check interval (may be refused), 1 the identity, 2 the system identifier (may be refused). */

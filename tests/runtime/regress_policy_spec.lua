@@ -94,4 +94,22 @@ describe("policy", function()
     assert.equal(20, count())
     guard.clear()
   end)
+
+  it("judges a database by its address where the inventory gives one beside a name", function()
+    local place = suite.temp()
+    suite.write(place .. "/inventory.lua", ([[
+environment "here" { hosts = { "db.example" },
+  db = postgres { url = "host=db.example hostaddr=127.0.0.1 port=%d user=owner dbname=%s", password = secret { file = "%s/password" } } }
+]]):format(server.port, database, place))
+    T.mode(suite.write(place .. "/password", servers.passwords.owner), tonumber("600", 8))
+    suite.write(place .. "/add.lua", [[
+runbook "Add" { why = "To be refused." }
+local db = target.postgres "db"
+step "Add a row" { act = function () db:exec "INSERT INTO item VALUES (99)" end, verify = function () return true end }
+]])
+    local r = servers.neap({ "run", place .. "/add.lua", "--env", "here", "--inventory", place .. "/inventory.lua" }, {})
+    assert.equal(77, r.code, r.out .. r.err)
+    assert.matches('"127.0.0.1" is not in this environment\'s list', r.out .. r.err, 1, true)
+    assert.equal(20, count())
+  end)
 end)
