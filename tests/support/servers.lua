@@ -2,6 +2,7 @@
 --
 --   servers.postgres{…}   servers/postgres.lua      servers.redis{…}      servers/redis.lua
 --   servers.sshd{…}       servers/sshd.lua          servers.ssh_home{…}   (an ssh_config for such hosts)
+--   servers.hostile_ssh{…}   servers/hostile.lua (an SSH server that misbehaves; hostile_ssh.c)
 --   servers.docker{…}     servers/docker.lua        servers.netns(…), servers.link()   servers/netns.lua
 --   servers.http()        servers/http.lua
 --
@@ -11,6 +12,7 @@
 
 local docker = require "tests.support.servers.docker"
 local http = require "tests.support.servers.http"
+local hostile = require "tests.support.servers.hostile"
 local netns = require "tests.support.servers.netns"
 local postgres = require "tests.support.servers.postgres"
 local redis = require "tests.support.servers.redis"
@@ -24,6 +26,7 @@ M.postgres, M.postgres_bin, M.passwords = postgres.start, postgres.bin, postgres
 M.redis = redis.start
 M.docker = docker.start
 M.http = http.start
+M.hostile_ssh = hostile.start
 M.netns, M.link = netns.start, netns.link
 M.sshd, M.ssh_home = sshd.start, sshd.home
 

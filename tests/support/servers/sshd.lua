@@ -50,8 +50,10 @@ local function make_key(path, kind)
   return path
 end
 
--- One set of user keys for the suite: every server lets the same ones in.
-local function user_key(kind)
+--- Path of a private key of the suite: every server lets the same ones in.
+---@param kind string
+---@return string
+function M.user_key(kind)
   local dir = suite.directory() .. "/keys"
   if not T.entries(dir) then os.execute("mkdir -m 711 " .. dir) end
   return make_key(dir .. "/user_" .. kind, kind)
@@ -88,7 +90,7 @@ end
 
 local function write_authorized(server)
   local lines = {}
-  for _, kind in ipairs(server.user_keys) do lines[#lines + 1] = suite.read(user_key(kind) .. ".pub") end
+  for _, kind in ipairs(server.user_keys) do lines[#lines + 1] = suite.read(M.user_key(kind) .. ".pub") end
   T.mode(suite.write(server.dir .. "/authorized_keys", table.concat(lines)), tonumber("644", 8))
 end
 
@@ -211,11 +213,11 @@ local function add_words(server)
   function server.key(kind)
     kind = kind or "ed25519"
     for _, known in ipairs(server.user_keys) do
-      if known == kind then return user_key(kind) end
+      if known == kind then return M.user_key(kind) end
     end
     table.insert(server.user_keys, kind)
     write_authorized(server)
-    return user_key(kind)
+    return M.user_key(kind)
   end
 
   --- Lines for known_hosts, one per kind of key.
