@@ -1,13 +1,12 @@
 /* stream_lua.c -- stream handles: read, write, shut, close, pipe.
  *
  *     local out <close> = native.file.open("dump", "w")
- *     local done = child:stdout():pipe(out)          -- {bytes=, sha256=}
+ *     local done = child:stdout():pipe(out)          -- {bytes=, sha256=, …}
  *
  * One reader and one writer at a time; the second is told "busy". A handle leaves its scope in two ways: well, and
  * then a file under construction gets its name; or by an error, and then it does not. __gc closes without a word.
  *
- * A pipe holds one piece at a time: the next read is asked when the far end took the last piece, so memory stays flat
- * and a slow end slows the fast one. It hashes what it moves, because both ends of a copy must be able to prove it.
+ * A pipe (drive/pipe.h) runs below Lua from beginning to end; here it only becomes a wait, and its ends become a table.
  */
 #include "bind/stream_lua.h"
 
@@ -15,15 +14,16 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "bind/callback.h"
 #include "bind/secret_lua.h"
-#include "loop/timer.h"
+#include "drive/pipe.h"
 #include "script/function.h"
 #include "script/raise.h"
 #include "script/task.h"
 
 #define STREAM_META "neap.stream"
 
-enum { PIECE_SIZE = 64 * 1024, PIPE_SIZE = 256 * 1024 };
+enum { PIECE_SIZE = 64 * 1024 };
 
 static void push_meta(lua_State *L);
 
@@ -180,12 +180,13 @@ static int stream_shut(lua_State *L) {
 
 /* pipe: from one to the other ------------------------------------------------------------------ */
 
-typedef struct pipe {
+typedef struct pipe_op {
     neap_op op;
     neap_stream_handle *from, *to;
-    neap_timer *timer;
-    neap_hash *hash;               /* NULL: the receiver's own is of exactly these bytes */
-    long long bytes;
+    neap_pipe *pipe;               /* NULL: not begun, or over */
+    neap_pipe_result result;
+    lua_State *main;               /* for on_progress */
+    int progress;                  /* reference to the function; LUA_NOREF: none */
     neap_err err;
 } pipe_op;
 
@@ -194,105 +195,146 @@ static void pipe_end(pipe_op *p, bool whole) {
     if (!whole) p->to->broken = true;
     if (p->from->reader == &p->op) p->from->reader = NULL;
     if (p->to->writer == &p->op) p->to->writer = NULL;
-    neap_timer_free(p->timer);
-    p->timer = NULL;
+    p->pipe = NULL;
     neap_op_finish(&p->op);
 }
 
-static void pipe_next(pipe_op *p);
-
-static void on_pipe_written(void *arg, const neap_err *err) {
+static void on_piped(void *arg, const neap_pipe_result *result, const neap_err *err) {
     pipe_op *p = arg;
+    p->result = *result;
     keep_error(&p->err, err);
-    if (p->op.finished) return;
-    if (p->err.code) pipe_end(p, false);
-    else pipe_next(p);
+    pipe_end(p, !err);
 }
 
-static void on_pipe_got(void *arg, const char *data, ssize_t len, const neap_err *err) {
+static void on_moved(void *arg, size_t read, size_t written) {
     pipe_op *p = arg;
-    if (p->op.finished) return;
-    if (len < 0) keep_error(&p->err, err);
-    if (len <= 0) { pipe_end(p, len == 0); return; }
-    if (p->hash) neap_hash_add(p->hash, data, (size_t)len);
-    p->bytes += len;
-    p->from->moved += len;
-    note_written(p->to, data, (size_t)len);
-    neap_stream_write(p->to->stream, data, (size_t)len, on_pipe_written, p);
+    p->from->moved += (long long)read;
+    p->to->moved += (long long)written;
 }
 
-static void pipe_next(pipe_op *p) { neap_stream_read(p->from->stream, PIPE_SIZE, on_pipe_got, p); }
+static void on_progress(void *arg, long long bytes, long long rate) {
+    pipe_op *p = arg;
+    lua_rawgeti(p->main, LUA_REGISTRYINDEX, p->progress);
+    lua_pushinteger(p->main, bytes);
+    lua_pushinteger(p->main, rate);
+    neap_callback_call(p->main, 2);
+}
 
-/* The op is finished first, so that what the stopped streams say is not taken for news. */
 static void pipe_cancel(neap_op *op, bool force) {
     pipe_op *p = (pipe_op *)op;
-    (void)force;
-    if (op->finished) return;
+    (void)force;                                    /* streams stop at once */
+    if (!p->pipe) return;
+    neap_pipe_cancel(p->pipe);
     pipe_end(p, false);
-    if (p->from->stream) neap_stream_stop(p->from->stream);
-    if (p->to->stream) neap_stream_stop(p->to->stream);
 }
 
-static void on_pipe_late(void *arg) {
-    pipe_op *p = arg;
-    neap_err_set(&p->err, NEAP_E_TIMEOUT, "the copy was not done in time; %lld bytes were moved", p->bytes);
-    pipe_cancel(&p->op, true);
+static void set_hash(lua_State *L, const unsigned char digest[NEAP_HASH_SIZE], const char *name) {
+    char hex[NEAP_HASH_HEX_SIZE];
+    neap_hash_hex(digest, hex);
+    lua_pushstring(L, hex);
+    lua_setfield(L, -2, name);
+}
+
+/* [-0, +0, m] how far it came, and how each end fared, into the table on top: the result, or the error. */
+static void set_ends(lua_State *L, const neap_pipe_result *r) {
+    lua_pushinteger(L, r->bytes), lua_setfield(L, -2, "bytes");
+    lua_pushinteger(L, r->written), lua_setfield(L, -2, "written");
+    lua_pushstring(L, neap_pipe_end_name(r->from)), lua_setfield(L, -2, "from_status");
+    lua_pushstring(L, neap_pipe_end_name(r->to)), lua_setfield(L, -2, "to_status");
+}
+
+static void forget_progress(lua_State *L, pipe_op *p) {
+    luaL_unref(L, LUA_REGISTRYINDEX, p->progress);
+    p->progress = LUA_NOREF;
 }
 
 static int pipe_deliver(lua_State *L, neap_op *op) {
     pipe_op *p = (pipe_op *)op;
-    unsigned char digest[NEAP_HASH_SIZE];
-    char hex[NEAP_HASH_HEX_SIZE];
-    if (p->err.code) return neap_fail(L, &p->err);
-    if (p->hash) neap_hash_end(p->hash, digest);
-    else neap_hash_peek(p->to->hash, digest);
-    p->hash = NULL;
-    neap_hash_hex(digest, hex);
-    lua_createtable(L, 0, 2);
-    lua_pushinteger(L, p->bytes);
-    lua_setfield(L, -2, "bytes");
-    lua_pushstring(L, hex);
-    lua_setfield(L, -2, "sha256");
+    forget_progress(L, p);
+    if (p->err.code) {
+        int count = neap_fail(L, &p->err);
+        set_ends(L, &p->result);
+        return count;
+    }
+    lua_createtable(L, 0, 6);
+    set_ends(L, &p->result);
+    set_hash(L, p->result.digest, "sha256");
+    set_hash(L, p->result.written_digest, "written_sha256");
     return 1;
 }
 
+static void pipe_on_stop(lua_State *L, neap_op *op) { forget_progress(L, (pipe_op *)op); }
+
 static void pipe_drop(neap_op *op) {
     pipe_op *p = (pipe_op *)op;
-    if (p->from && p->to) pipe_cancel(op, true);
-    neap_hash_free(p->hash);
+    if (p->pipe) pipe_cancel(op, true);
     neap_err_close(&p->err);
 }
 
 static const neap_op_class pipe_class = {"a copy between streams", pipe_cancel, pipe_deliver, pipe_drop};
 
-static lua_Integer opt_within(lua_State *L, int index) {
-    if (lua_isnoneornil(L, index)) return 0;
-    luaL_checktype(L, index, LUA_TTABLE);
-    lua_getfield(L, index, "within_ms");
+enum { OPTIONS = 3 };                              /* where stream_pipe keeps them */
+
+static int64_t opt_ms(lua_State *L, const char *name) {
+    lua_getfield(L, OPTIONS, name);
     lua_Integer ms = luaL_optinteger(L, -1, 0);
     lua_pop(L, 1);
-    luaL_argcheck(L, ms >= 0, index, "within_ms must not be negative");
+    if (ms < 0) neap_raisef(L, NEAP_E_USAGE, "%s must not be negative", name);
     return ms;
 }
 
-/* from:pipe(to, {within_ms=}) -> {bytes=, sha256=} | nil, err: everything up to the end of `from`. `to` stays open: shut or
- * close it. Effect: that of what opened the streams. */
+static neap_filter_format opt_format(lua_State *L, const char *name) {
+    neap_filter_format format = NEAP_FILTER_NONE;
+    const char *text = lua_getfield(L, OPTIONS, name) == LUA_TNIL ? NULL : luaL_checkstring(L, -1);
+    if (text && strcmp(text, "zstd") == 0) format = NEAP_FILTER_ZSTD;
+    else if (text && strcmp(text, "gzip") == 0) format = NEAP_FILTER_GZIP;
+    else if (text) neap_raisef(L, NEAP_E_USAGE, "%s is \"zstd\" or \"gzip\", not \"%s\"", name, text);
+    lua_pop(L, 1);
+    return format;
+}
+
+/* [-0, +0, e] */
+static neap_pipe_options check_options(lua_State *L) {
+    neap_pipe_options o = {.moved = on_moved};
+    if (lua_isnil(L, OPTIONS)) return o;
+    luaL_checktype(L, OPTIONS, LUA_TTABLE);
+    o.within_ms = opt_ms(L, "within_ms");
+    o.stall_ms = opt_ms(L, "stall_ms");
+    o.format = opt_format(L, "compress");
+    neap_filter_format expand = opt_format(L, "expand");
+    if (o.format && expand) neap_raisef(L, NEAP_E_USAGE, "a copy compresses or expands, not both");
+    o.expand = expand != NEAP_FILTER_NONE;
+    if (o.expand) o.format = expand;
+    if (lua_getfield(L, OPTIONS, "on_progress") == LUA_TFUNCTION) o.progress = on_progress;
+    else if (!lua_isnil(L, -1)) neap_raisef(L, NEAP_E_USAGE, "on_progress must be a function");
+    lua_pop(L, 1);
+    return o;
+}
+
+/* from:pipe(to, {within_ms=, stall_ms=, compress=|expand="zstd"|"gzip", on_progress=fn(bytes, rate)}) -> {bytes=, sha256=, written=,
+ * written_sha256=, from_status=, to_status=} | nil, err (with bytes, written and both statuses): everything up to the end of `from`.
+ * `to` stays open: shut or close it. Effect: that of what opened the streams. */
 static int stream_pipe(lua_State *L) {
     neap_stream_handle *from = neap_check_stream(L, 1), *to = neap_check_stream(L, 2);
-    lua_Integer within_ms = opt_within(L, 3);
+    lua_settop(L, OPTIONS);
+    neap_pipe_options o = check_options(L);
     check_free(L, from, true, false);
     check_free(L, to, false, true);
     pipe_op *p = (pipe_op *)neap_op_new(L, sizeof *p, &pipe_class);
     p->err = (neap_err)NEAP_ERR_INIT;
     p->from = from;
     p->to = to;
-    p->hash = to->hash && to->moved == 0 ? NULL : neap_hash_new();
-    from->reader = to->writer = &p->op;
-    if (within_ms) {
-        p->timer = neap_timer_new(neap_host_of(L)->loop, on_pipe_late, p);
-        neap_timer_start(p->timer, within_ms);
+    p->progress = LUA_NOREF;
+    p->op.on_stop = pipe_on_stop;
+    if (o.progress) {
+        p->main = neap_callback_main(L);
+        lua_getfield(L, OPTIONS, "on_progress");
+        p->progress = luaL_ref(L, LUA_REGISTRYINDEX);
     }
-    pipe_next(p);
+    o.kept = to->hash;
+    o.fresh = to->moved == 0;
+    from->reader = to->writer = &p->op;
+    p->pipe = neap_pipe_start(neap_host_of(L)->loop, from->stream, to->stream, &o, on_piped, p);
     return neap_await(L, &p->op);
 }
 
