@@ -180,6 +180,8 @@ static void read_ask(lua_State *L, http_op *h) {
     h->ask.connect_ms = opt_integer(L, "connect_ms", 0);
     read_headers(L, h);
     read_body(L, h);
+    if (lua_getfield(L, 1, "dialer") != LUA_TNIL) h->ask.dialer = neap_check_dialer(L, -1);    /* the table keeps it */
+    lua_pop(L, 1);
     h->ask.method = h->method;
     h->ask.headers = h->headers;
 }
@@ -444,7 +446,7 @@ static http_op *new_op(lua_State *L) {
 }
 
 /* request{method="GET", url=string|secret, path=, headers=, body=string|secret, json=, within_ms=, connect_ms=, role=, through=, follow=, limit=,
- * ca=, proxy=, unix=} -> {status=, headers=, body=, address=, doubtful=} | nil, err. Effect: read for GET and HEAD, else write. */
+ * ca=, proxy=, unix=, dialer=} -> {status=, headers=, body=, address=, doubtful=} | nil, err. Effect: read for GET and HEAD, else write. */
 static int http_request(lua_State *L) {
     http_op *h = new_op(L);
     read_url(L, h);
@@ -465,7 +467,29 @@ static int http_open(lua_State *L) {
     return neap_gate_enter(L, &h->gate);
 }
 
-static const luaL_Reg module[] = {{"request", http_request}, {"open", http_open}, {NULL, NULL}};
+/* place(url) -> {scheme=, host=, port=, shown=}: what may be known of a URL, a secret one's too. Raises. Effect: pure. */
+static int http_place(lua_State *L) {
+    neap_err err = NEAP_ERR_INIT;
+    neap_http_url url;
+    size_t len;
+    lua_settop(L, 1);
+    const char *text = check_bytes(L, "url", &len);
+    neap_secret *secret = neap_to_secret(L, 1);
+    if (!neap_http_url_parse(text ? text : "", &url, &err)) return neap_raise(L, &err);
+    neap_buf shown = NEAP_BUF_INIT;
+    if (secret) neap_http_url_origin(&url, &shown), neap_buf_addf(&shown, "/‹secret %s›", neap_secret_name(secret));
+    else neap_http_url_shown(&url, &shown);
+    lua_createtable(L, 0, 4);
+    lua_pushstring(L, url.scheme), lua_setfield(L, -2, "scheme");
+    lua_pushstring(L, url.host), lua_setfield(L, -2, "host");
+    lua_pushinteger(L, strtol(url.port, NULL, 10)), lua_setfield(L, -2, "port");
+    lua_pushstring(L, shown.data), lua_setfield(L, -2, "shown");
+    neap_buf_close(&shown);
+    neap_http_url_close(&url);
+    return 1;
+}
+
+static const luaL_Reg module[] = {{"request", http_request}, {"open", http_open}, {"place", http_place}, {NULL, NULL}};
 
 int neap_open_http(lua_State *L) {
     neap_function_table(L, "native.http.", module);

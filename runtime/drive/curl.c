@@ -53,7 +53,6 @@ SETTER(neap_curl_on_bytes, neap_curl_bytes_fn)
     }
 CALLBACK(neap_curl_on_open, neap_curl_open_fn, CURLOPT_OPENSOCKETFUNCTION)
 CALLBACK(neap_curl_on_close, neap_curl_close_fn, CURLOPT_CLOSESOCKETFUNCTION)
-CALLBACK(neap_curl_on_option, neap_curl_option_fn, CURLOPT_SOCKOPTFUNCTION)
 CALLBACK(neap_curl_before, neap_curl_before_fn, CURLOPT_PREREQFUNCTION)
 
 void neap_curl_on_socket(CURLM *multi, neap_curl_socket_fn fn, void *self) {

@@ -10,7 +10,6 @@ typedef int (*neap_curl_timer_fn)(CURLM *multi, long ms, void *self);
 typedef size_t (*neap_curl_bytes_fn)(char *data, size_t size, size_t count, void *self);
 typedef curl_socket_t (*neap_curl_open_fn)(void *self, curlsocktype purpose, struct curl_sockaddr *address);
 typedef int (*neap_curl_close_fn)(void *self, curl_socket_t fd);
-typedef int (*neap_curl_option_fn)(void *self, curl_socket_t fd, curlsocktype purpose);
 typedef int (*neap_curl_before_fn)(void *self, char *to, char *from, int to_port, int from_port);
 
 void neap_curl_set_long(CURL *easy, CURLoption option, long value);
@@ -21,7 +20,6 @@ void neap_curl_set_list(CURL *easy, CURLoption option, struct curl_slist *value)
 void neap_curl_on_bytes(CURL *easy, CURLoption option, neap_curl_bytes_fn fn);
 void neap_curl_on_open(CURL *easy, neap_curl_open_fn fn);
 void neap_curl_on_close(CURL *easy, neap_curl_close_fn fn);
-void neap_curl_on_option(CURL *easy, neap_curl_option_fn fn);
 void neap_curl_before(CURL *easy, neap_curl_before_fn fn);
 void neap_curl_on_socket(CURLM *multi, neap_curl_socket_fn fn, void *self);
 void neap_curl_on_timer(CURLM *multi, neap_curl_timer_fn fn, void *self);

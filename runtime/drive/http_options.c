@@ -66,7 +66,9 @@ static int before_sending(void *self, char *to, char *from, int to_port, int fro
     neap_http_request *r = self;
     (void)from;
     (void)from_port;
-    snprintf(r->answer.address, sizeof r->answer.address, strchr(to, ':') ? "[%s]:%d" : "%s:%d", to, to_port);
+    const char *otherwise = r->dialer ? r->dialer->label : r->unix_path;
+    if (otherwise) snprintf(r->answer.address, sizeof r->answer.address, "%s", otherwise);
+    else snprintf(r->answer.address, sizeof r->answer.address, strchr(to, ':') ? "[%s]:%d" : "%s:%d", to, to_port);
     r->answer.sent = true;
     return CURL_PREREQFUNC_OK;
 }
@@ -143,7 +145,7 @@ static void set_connection(neap_http_request *r) {
     neap_curl_set_long(r->easy, CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1);
     neap_curl_set_long(r->easy, CURLOPT_FRESH_CONNECT, 1);
     neap_curl_set_long(r->easy, CURLOPT_FORBID_REUSE, 1);
-    neap_curl_set_long(r->easy, CURLOPT_TCP_KEEPALIVE, 1);
+    if (!r->dialer && !r->unix_path) neap_curl_set_long(r->easy, CURLOPT_TCP_KEEPALIVE, 1);
     neap_curl_set_long(r->easy, CURLOPT_CONNECTTIMEOUT_MS, r->connect_ms > 0 ? (long)r->connect_ms : 15000);
     if (r->on_head) {                                    /* a stream has no deadline of its own, but it may not stand still */
         neap_curl_set_long(r->easy, CURLOPT_LOW_SPEED_LIMIT, 1);
@@ -152,7 +154,8 @@ static void set_connection(neap_http_request *r) {
         neap_curl_set_size(r->easy, CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)r->limit);
     }
     if (r->addresses) neap_curl_set_list(r->easy, CURLOPT_RESOLVE, r->addresses);
-    if (r->unix_path) neap_curl_set_text(r->easy, CURLOPT_UNIX_SOCKET_PATH, r->unix_path);
+    if (r->dialer) neap_curl_set_text(r->easy, CURLOPT_ABSTRACT_UNIX_SOCKET, r->bridge_name);
+    else if (r->unix_path) neap_curl_set_text(r->easy, CURLOPT_UNIX_SOCKET_PATH, r->unix_path);
     neap_curl_on_open(r->easy, open_socket);
     neap_curl_set_data(r->easy, CURLOPT_OPENSOCKETDATA, r);
     neap_curl_on_close(r->easy, http_close_socket);

@@ -2,7 +2,8 @@
  *
  *   http.c          libcurl's sockets and its clock on our loop      http_request.c  one request: names, hops, its end
  *   http_options.c  what libcurl is told, what it tells              http_stream.c   an answer's body as a stream
- *   http_error.c    libcurl's words as neap_err                      http_url.c      URLs
+ *   http_bridge.c   a dialed stream behind a socket                  http_url.c      URLs
+ *   http_error.c    libcurl's words as neap_err
  */
 #ifndef NEAP_DRIVE_HTTP_PRIVATE_H
 #define NEAP_DRIVE_HTTP_PRIVATE_H
@@ -13,7 +14,7 @@
 #include "drive/http_url.h"
 #include "loop/timer.h"
 
-enum { HTTP_HEAD_MOST = 256 * 1024, HTTP_STREAM_KEPT = 512 * 1024 };
+enum { HTTP_HEAD_MOST = 256 * 1024, HTTP_STREAM_KEPT = 512 * 1024, HTTP_BRIDGE_NAME = 48 };
 
 struct neap_http {
     neap_loop  *loop;
@@ -26,6 +27,7 @@ struct neap_http {
 
 typedef struct http_question http_question;
 typedef struct http_body http_body;
+typedef struct http_bridge http_bridge;
 
 struct neap_http_request {
     neap_list   node;
@@ -40,7 +42,10 @@ struct neap_http_request {
     int         follow, hops;     /* most, and so far */
     bool        strange;          /* another origin than the one that was asked for: no secrets any more */
     int64_t     within_ms, connect_ms;
-    neap_dialer *dialer;
+    neap_dialer *dialer;          /* held */
+    neap_dialing *dialing;
+    http_bridge *bridge;          /* of a dialed stream */
+    char        bridge_name[HTTP_BRIDGE_NAME];
     http_question *question;      /* a name being looked up */
     neap_timer *late;
     neap_http_answer answer;
@@ -69,6 +74,11 @@ bool http_is_hop(const neap_http_request *r);                    /* an answer no
 /* http_stream.c */
 void http_stream_news(neap_http_request *r);                     /* after every turn of libcurl: bytes may have come */
 void http_stream_end(neap_http_request *r, const neap_err *err); /* NULL: whole */
+
+/* http_bridge.c */
+/* Takes `far`. `name` is set to the abstract unix socket libcurl finds it behind. */
+http_bridge *http_bridge_new(neap_loop *loop, neap_stream *far, char name[HTTP_BRIDGE_NAME], neap_err *err);
+void http_bridge_free(http_bridge *b);
 
 /* http_error.c */
 void http_explain(const neap_http_request *r, CURLcode code, neap_err *err);

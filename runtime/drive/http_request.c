@@ -27,7 +27,11 @@ static void forget(neap_http_request *r) {
     r->question = NULL;
     neap_timer_free(r->late);
     r->late = NULL;
+    if (r->dialing) neap_dial_cancel(r->dialing);
+    r->dialing = NULL;
     http_remove(r->http, r);
+    http_bridge_free(r->bridge);
+    r->bridge = NULL;
 }
 
 void http_finish(neap_http_request *r, const neap_err *err) {
@@ -63,6 +67,11 @@ static void launch(neap_http_request *r) {
     http_add(r->http, r);
 }
 
+static bool is_address(const char *host) {
+    struct in_addr v4;
+    return host[0] == '[' || inet_pton(AF_INET, host, &v4) == 1;
+}
+
 static void keep_address(neap_http_request *r, const http_question *q, char *const *addresses) {
     neap_buf line = NEAP_BUF_INIT;
     neap_buf_addf(&line, "%s:%s:", q->host, q->port);
@@ -93,11 +102,6 @@ static void on_names(void *arg, char *const *addresses, const char *reason) {
     free(q);
 }
 
-static bool is_address(const char *host) {
-    struct in_addr v4;
-    return host[0] == '[' || inet_pton(AF_INET, host, &v4) == 1;
-}
-
 static void ask_name(neap_http_request *r, const char *host, const char *port) {
     http_question *q = neap_zalloc(sizeof *q);
     *q = (http_question){r, neap_strdup(host), neap_strdup(port)};
@@ -105,12 +109,31 @@ static void ask_name(neap_http_request *r, const char *host, const char *port) {
     neap_resolve_start(r->http->loop, host, on_names, q);
 }
 
+static void on_dialed(void *arg, neap_stream *stream, const neap_err *refused) {
+    neap_http_request *r = arg;
+    neap_err err = NEAP_ERR_INIT;
+    r->dialing = NULL;
+    if (refused) {
+        neap_err_set(&err, refused->code, "%s", refused->message);
+        if (refused->hint) neap_err_hint(&err, "%s", refused->hint);
+        err.retry = refused->retry;
+    } else {
+        r->bridge = http_bridge_new(r->http->loop, stream, r->bridge_name, &err);
+    }
+    if (!r->bridge) {
+        fail(r, &err);
+        return;
+    }
+    launch(r);
+}
+
 /* Whose address is needed: the host's, or the proxy's, which then looks for the host itself. */
 static void begin_hop(neap_http_request *r) {
     neap_http_url proxy = {0};
     bool by_proxy = r->proxy && neap_http_url_parse(r->proxy, &proxy, NULL);
     const char *host = by_proxy ? proxy.host : r->url.host, *port = by_proxy ? proxy.port : r->url.port;
-    if (!r->unix_path && !is_address(host)) ask_name(r, host, port);
+    if (r->dialer) r->dialing = neap_dial(r->dialer, on_dialed, r);
+    else if (!r->unix_path && !is_address(host)) ask_name(r, host, port);
     else launch(r);
     neap_http_url_close(&proxy);
 }
@@ -130,8 +153,10 @@ bool http_is_hop(const neap_http_request *r) {
 static bool check_hop(neap_http_request *r, const char *to, neap_http_url *next, neap_err *err) {
     if (r->hops >= r->follow) return neap_err_set(err, NEAP_E_REMOTE, "redirected more than %d times", r->follow);
     if (!neap_http_url_parse(to, next, NULL)) return neap_err_set(err, NEAP_E_PROTOCOL, "redirected to what is no http or https URL");
-    if (strcmp(next->scheme, r->url.scheme) == 0) return true;
-    neap_err_set(err, NEAP_E_REMOTE, "redirected from %s to %s, which is another protocol", r->url.scheme, next->scheme);
+    bool same = strcmp(next->scheme, r->url.scheme) == 0, led = r->dialer || r->unix_path;
+    if (same && (!led || neap_http_url_is_same_origin(&r->url, next))) return true;
+    if (same) neap_err_set(err, NEAP_E_REMOTE, "redirected to %s, where this way does not lead", next->host);
+    else neap_err_set(err, NEAP_E_REMOTE, "redirected from %s to %s, which is another protocol", r->url.scheme, next->scheme);
     neap_http_url_close(next);
     return neap_err_hint(err, "Write the address it leads to into the inventory, if that is meant.");
 }
@@ -144,6 +169,8 @@ static void hop(neap_http_request *r, const char *to) {
         return;
     }
     http_remove(r->http, r);
+    http_bridge_free(r->bridge);
+    r->bridge = NULL;
     curl_slist_free_all(r->lines);
     r->lines = NULL;
     r->hops++;
@@ -223,6 +250,7 @@ static neap_http_request *new_request(neap_http *h, const neap_http_ask *ask, vo
     r->ca = copy_text(ask->ca);
     r->unix_path = copy_text(ask->unix_path);
     r->proxy = copy_text(ask->proxy);
+    r->dialer = ask->dialer ? neap_dialer_hold(ask->dialer) : NULL;
     r->headers = copy_headers(ask->headers);
     r->body = ask->body;
     r->body_len = ask->body_len;
@@ -283,6 +311,7 @@ void neap_http_request_free(neap_http_request *r) {
     wipe_text(r->proxy);
     neap_buf_wipe(&r->answer.headers);
     neap_buf_wipe(&r->answer.body);
+    neap_dialer_release(r->dialer);
     neap_http_release(r->http);
     free(r);
 }

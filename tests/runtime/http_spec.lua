@@ -288,6 +288,35 @@ describe("native.http", function ()
     end)
   end)
 
+  describe("through a dialer", function ()
+    local net = require "native.net"
+
+    try("everything is as it is without one, and the name is not looked up here", function ()
+      local way = net.tcp("127.0.0.1", tonumber(web.port))
+      local answer = asked { url = "http://db.inside", path = "/ok", dialer = way }
+      assert.equal("hello\n", answer.body)
+      assert.equal("127.0.0.1:" .. web.port, answer.address)
+      assert.equal(3000000, #asked({ url = "http://10.1.2.3:8080", path = "/big?bytes=3000000", dialer = way }).body)
+      local body = ("y"):rep(3000000)
+      assert.equal(#body, #text.parse(asked({ method = "POST", url = "http://x", path = "/echo", body = body, dialer = way }).body).body)
+      local safe = net.tcp("127.0.0.1", tonumber(web.tls_url:match("%d+$")))
+      assert.equal("hello\n", asked({ url = "https://localhost", path = "/ok", ca = web.ca, dialer = safe }).body)
+      assert.matches("subject name", refused("auth", { url = "https://elsewhere", path = "/ok", ca = web.ca, dialer = safe }).message)
+      assert.equal("hello\n", asked({ url = "http://x", path = "/ok", dialer = net.unix(web.socket) }).body)
+    end)
+
+    try("a way that is closed is a failure, and what was sent on one that breaks is not known", function ()
+      refused("unreachable", { method = "POST", dialer = net.tcp("127.0.0.1", 1) })
+      assert.equal("failed", recorded("outcome")[1].status)
+      local way = net.tcp("127.0.0.1", tonumber(web.port))
+      refused("unknown", { method = "POST", path = "/drop", dialer = way })
+      refused("closed", { path = "/cut", dialer = way })
+      refused("timeout", { path = "/never", dialer = way, within_ms = 100 })
+      refused("remote", { path = "/redirect?to=" .. web.other_url, dialer = way, follow = 2 })
+      assert.equal("hello\n", asked({ path = "/redirect?to=/ok", dialer = way, follow = 2 }).body)
+    end)
+  end)
+
   describe("a stream", function ()
     try("gives a big answer piece by piece", function ()
       local stream, head = http.open { url = web.url, path = "/big?bytes=20000000" }
