@@ -8,7 +8,7 @@
  * libcurl is never called from within one of its own callbacks: what a request's owner is told, it is told from `drain`.
  *
  * Each request has a connection of its own. On one that is used again libcurl repeats a request whose answer did not come, which is
- * right for a browser and would do a write twice. What is shared is the certificate store, which takes 20 ms to read. */
+ * right for a browser and would do a write twice. What is shared is the system's certificate store, which takes 20 ms to read. */
 #include "drive/http_private.h"
 
 #include <stdlib.h>

@@ -133,7 +133,11 @@ static void set_trust(neap_http_request *r) {
     neap_curl_set_long(r->easy, CURLOPT_SSL_VERIFYPEER, 1);
     neap_curl_set_long(r->easy, CURLOPT_SSL_VERIFYHOST, 2);
     neap_curl_set_long(r->easy, CURLOPT_SSLVERSION, CURL_SSLVERSION_TLSv1_2);
-    if (r->ca) neap_curl_set_text(r->easy, CURLOPT_CAINFO, r->ca), neap_curl_set_text(r->easy, CURLOPT_CAPATH, NULL);
+    if (r->ca) {                                         /* a small file, which may be another one the next time */
+        neap_curl_set_text(r->easy, CURLOPT_CAINFO, r->ca);
+        neap_curl_set_text(r->easy, CURLOPT_CAPATH, NULL);
+        neap_curl_set_long(r->easy, CURLOPT_CA_CACHE_TIMEOUT, 0);
+    }
     if (r->strange || !r->url.user) return;
     neap_curl_set_long(r->easy, CURLOPT_HTTPAUTH, CURLAUTH_BASIC);
     neap_curl_set_text(r->easy, CURLOPT_USERNAME, r->url.user);

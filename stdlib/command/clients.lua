@@ -6,6 +6,7 @@ local M = {}
 function M.all()
   return {
     postgres = require "client.postgres", folder = require "client.folder", command = require "client.command",
+    url = require "client.url", webhook = require "client.webhook",
   }
 end
 

@@ -18,6 +18,8 @@ environment "staging" {
   },
   migrations = folder { path = "/srv/shop/prisma/migrations" },
   migrate = command { argv = { "/usr/bin/node", "migrate.js" }, cwd = "/srv/shop" },
+  site = url { url = "https://staging.example.org", health = "/health" },
+  chat = webhook { url = secret { env = "OPS_WEBHOOK" }, format = "slack" },
 }]]
 
 -- One section of manual_runbook: prose, then terms, then whole runbooks as examples.

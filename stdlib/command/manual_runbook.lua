@@ -169,6 +169,8 @@ M.sections = {
         .. "note(format, …) for a line of evidence; report { title =, columns =, rows =, remark = } for a table; "
         .. "try(fn, …) for an error that is expected; scratch \"name\" for a name that only this run has; require \"std.NAME\" for words of the trade; "
         .. "step:result() for what an earlier act returned.",
+      "wait_until asks until the function says yes, as often in a row as times says: wait_until(function () return site:healthy() end, { every = \"5s\", within = \"2m\", "
+        .. "times = 3 }) lets a page that answers once and falls over again not pass for a healthy one.",
       "A check states what is hoped for, \"orders are back\", so that the line reads right with a yes and with a no before it.",
       "pcall and try do not catch what is not the runbook's to catch: a cancellation, a refusal, a journal that cannot be written, a value that a preview withholds.",
     },

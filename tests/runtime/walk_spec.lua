@@ -25,16 +25,18 @@ end
 local BOOK = [[
 runbook "Everything" { why = "to be walked" }
 local db, shelf, tool = target.postgres "db", target.folder "shelf", target.command "tool"
+local site, chat = target.url "site", target.webhook "chat"
 local beside, std = require "beside", { require "std.migrations", require "std.health" }
 local p = params { name = { "a name", default = "x" } }
 local before = step "Check" { needs = function () check(db:has("select 1") and shelf:has(p.name), "all is well", beside, std) end }
 local caught, kept = pcall(function () return db:value "select 1" end)
-step "Act" { act = function () tool:run { before:result(), kept, caught } note(scratch "x") end, done = function () return try(wait_until) end }
+step "Act" { act = function () tool:run { before:result(), kept, caught } chat:send(site:get():body()) note(scratch "x") end, done = function () return try(wait_until) end }
 ]]
 
 local INVENTORY = [[environment "here" {
   db = postgres { url = "postgresql://nobody@127.0.0.1:1/none", password = secret { of = "hunter2hunter2" } },
   shelf = folder { path = "/" }, tool = command { argv = { "/bin/true" } },
+  site = url { url = "http://127.0.0.1:1" }, chat = webhook { url = secret { of = "https://127.0.0.1:1/hunter3" } },
 }]]
 
 local function place()

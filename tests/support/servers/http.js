@@ -13,7 +13,7 @@ const routes = {
   "/echo": (req, res, url, body) => {
     res.setHeader("Content-Type", "application/json");
     res.setHeader("X-Twice", ["one", "two"]);
-    res.end(JSON.stringify({ method: req.method, path: req.url, headers: req.headers, body: body.toString("latin1") }));
+    res.end(JSON.stringify({ method: req.method, path: req.url, headers: req.headers, body: body.toString() }));
   },
   "/chunked": (req, res) => { for (const part of ["one,", "two,", "three"]) res.write(part); res.end(); },
   "/big": (req, res, url) => {

@@ -15,8 +15,7 @@ local started
 --- Start it, or give the one that runs.
 function M.start()
   if started then return started end
-  local tls, dir = redis.certificates(), suite.directory() .. "/http"
-  os.execute("mkdir -p " .. dir)
+  local tls, dir = redis.certificates(), T.directory(suite.directory() .. "/w")
   local process = child.start { argv = { "node", "tests/support/servers/http.js", dir, tls.key, tls.cert } }
   suite.kept[process:pid()] = true
   process:expect("ready ")

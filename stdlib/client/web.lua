@@ -1,0 +1,45 @@
+--- What url and webhook have in common: where they are, and the way there.
+
+local M = {}
+
+local http = require "native.http"
+local raise = require "core.raise"
+
+--- A bound object that knows its place: scheme, host and port of its url, and how it may be shown. Asks nobody.
+---@param kind table the client module
+---@param role string
+---@param spec table with url, and on
+---@param context table {target=function}
+---@return table object
+function M.new(kind, role, spec, context)
+  if not spec.url then raise("config", ("\"%s\" has no url"):format(role), "Write it in full: https://example.org/path, or secret { env = \"NAME\" }.") end
+  local ok, place = pcall(http.place, spec.url)
+  if not ok then raise("config", ("\"%s\": %s"):format(role, place.message), place.hint) end
+  return { kind = kind.kind, role = role, spec = spec, context = context, place = place, below = spec.on and context.target(spec.on, { "host", "container" }) }
+end
+
+--- The way to what stands on another target, made once; nil for what is reached directly.
+---@return userdata? dialer
+function M.way(o)
+  if o.below and not o.way then o.way = o.below.dial(o.below, { host = o.place.host, port = o.place.port }) end
+  return o.way
+end
+
+--- What it is known by: "url:https://example.org:443", behind a host "url:hermes/http://127.0.0.1:9000".
+---@return string
+function M.id(o)
+  return ("url:%s%s://%s:%d"):format(o.spec.on and o.spec.on .. "/" or "", o.place.scheme, o.place.host, o.place.port)
+end
+
+--- A request as native.http takes it, with what the inventory says about the way.
+---@param o table
+---@param asked table method, path, headers, …
+---@return table asked
+function M.request(o, asked)
+  local spec = o.spec
+  asked.url, asked.role, asked.ca, asked.proxy, asked.unix = spec.url, o.role, spec.ca, spec.proxy, spec.unix
+  asked.through, asked.dialer = spec.on, M.way(o)
+  return asked
+end
+
+return M
