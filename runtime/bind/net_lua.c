@@ -224,5 +224,6 @@ int neap_open_net(lua_State *L) {
     }
     lua_pop(L, 1);
     neap_function_table(L, "native.net.", module);
+    neap_tunnel_register(L);
     return 1;
 }

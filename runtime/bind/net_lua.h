@@ -10,4 +10,7 @@ neap_dialer *neap_check_dialer(lua_State *L, int index);
 /* [-0, +1, m] an opaque value that owns the caller's hold. Should memory run out, the hold is released. */
 void neap_push_dialer(lua_State *L, neap_dialer *d);
 
+/* [-0, +0, m] tunnel_lua.c: add `tunnel` to the module on top. */
+void neap_tunnel_register(lua_State *L);
+
 #endif
