@@ -3,6 +3,7 @@
 local connections = require("client.postgres_connections")
 local guard = require("native.guard")
 local native = require("native.pg")
+local pipe = require("client.pipe")
 local raise = require("core.raise")
 
 local methods = {}
@@ -72,8 +73,7 @@ function methods.copy_out(o, sql, to, wanted)
   local stream, own = connections.stream(to, "w")
   local from <close> = raise.check(connection:copy_out(sql, wanted))
   local closing <close> = own
-  local following <close> = o.context.progress and o.context.progress(function () return from:moved() end)
-  local moved = raise.check(from:pipe(stream))
+  local moved = pipe.move(o.context, from, stream)
   raise.check(from:close())
   if closing then raise.check(closing:close()) end
   connections.give_back(o, connection)

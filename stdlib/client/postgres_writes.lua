@@ -3,6 +3,7 @@
 local connections = require("client.postgres_connections")
 local file = require("native.file")
 local guard = require("native.guard")
+local pipe = require("client.pipe")
 local raise = require("core.raise")
 local reads = require("client.postgres_reads")
 
@@ -40,8 +41,7 @@ function methods.copy_in(o, sql, from)
   local stream, own = connections.stream(from, "r")
   local closing <close> = own
   local whole = type(from) == "string" and raise.check(file.stat(from)).size or nil
-  local following <close> = o.context.progress and o.context.progress(function () return stream:moved(), whole end)
-  local moved = raise.check(stream:pipe(into))
+  local moved = pipe.move(o.context, stream, into, { total = whole })
   raise.check(into:close())
   if closing then raise.check(closing:close()) end
   return moved
