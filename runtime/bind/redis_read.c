@@ -17,14 +17,18 @@ enum { STAGE_FLAGS, STAGE_READ, MOST_NAME = 64 };
 
 /* ---- flags ---- */
 
+/* Of anything else nobody is asked: it would be cut short where it is remembered. */
+static bool is_name(const redis_command *c) { return c->lens[0] <= MOST_NAME && !memchr(c->argv[0], '\0', c->lens[0]); }
+
 static void lower(const redis_command *c, char out[MOST_NAME + 1]) {
-    size_t len = c->lens[0] > MOST_NAME ? MOST_NAME : c->lens[0];
-    for (size_t i = 0; i < len; i++) out[i] = (char)tolower((unsigned char)c->argv[0][i]);
-    out[len] = '\0';
+    for (size_t i = 0; i < c->lens[0]; i++) out[i] = (char)tolower((unsigned char)c->argv[0][i]);
+    out[c->lens[0]] = '\0';
 }
 
 static bool flags_of(const redis_handle *h, const redis_command *c, unsigned *flags) {
     char name[MOST_NAME + 1];
+    *flags = 0;
+    if (!is_name(c)) return true;
     lower(c, name);
     for (int i = 0; i < h->known_count && i < REDIS_FLAGS; i++) {
         if (strcmp(h->known[i].name, name) != 0) continue;

@@ -2,6 +2,7 @@
  *
  *   run       gate ─► ROLE ─► [count: more than max_keys? refused] ─► intent ─► sweep ─► count what matches now ─► outcome
  *   preview   count ─► gate: shown with the number
+ *   count_matching   gate ─► count
  *
  * What matches after the sweep came while it went on, because SCAN sees everything that was there before: it is reported and left alone.
  * A sweep that was broken off has done some of it; its outcome is unknown, and doing it again does no harm. */
@@ -12,7 +13,7 @@
 #include "base/json.h"
 #include "bind/redis_private.h"
 
-enum { STAGE_SHOW, STAGE_ROLE = REDIS_STAGE_ROLE, STAGE_COUNT, STAGE_SWEEP, STAGE_AFTER };
+enum { STAGE_SHOW, STAGE_ROLE = REDIS_STAGE_ROLE, STAGE_COUNT, STAGE_SWEEP, STAGE_AFTER, STAGE_TELL };
 
 typedef struct sweep_op {
     redis_op base;
@@ -116,6 +117,12 @@ static int push_tally(lua_State *L, sweep_op *op) {
     return 1;
 }
 
+static int told(lua_State *L, sweep_op *op) {
+    if (op->base.err.code) return neap_fail(L, &op->base.err);
+    lua_pushinteger(L, op->tally.seen);
+    return 1;
+}
+
 static int sweep_deliver(lua_State *L, neap_op *o) {
     sweep_op *op = (sweep_op *)o;
     switch (op->base.stage) {
@@ -128,6 +135,7 @@ static int sweep_deliver(lua_State *L, neap_op *o) {
         op->base.h->to_sweep = op->tally.seen;
         return neap_redis_write_intend(L, &op->base);
     case STAGE_SWEEP: return swept(L, op);
+    case STAGE_TELL: return told(L, op);
     default: return push_tally(L, op);
     }
 }
@@ -197,6 +205,24 @@ static int conn_remove_matching(lua_State *L) {
     return may_count(L, op) ? pass(L, op, STAGE_SHOW) : neap_gate_enter(L, &op->base.gate);
 }
 
+static int tell_start(lua_State *L, neap_gate *g) {
+    sweep_op *op = (sweep_op *)g;
+    return neap_redis_op_alive(&op->base) ? pass(L, op, STAGE_TELL) : neap_fail(L, &op->base.err);
+}
+
+/* conn:count_matching{match=, count=1000, pause_ms=, spare=} -> how many keys match | nil, err. Effect: read. */
+static int conn_count_matching(lua_State *L) {
+    lua_settop(L, 2);
+    luaL_checktype(L, 2, LUA_TTABLE);
+    redis_handle *h = neap_redis_check_handle(L, 1);
+    sweep_op *op = (sweep_op *)neap_redis_op_new(L, sizeof *op, &sweep_class, h, NEAP_P_REDIS_READ);
+    read_options(L, op);
+    op->base.gate.act.text = "SCAN";
+    op->base.gate.declared = !h->enforced;
+    op->base.gate.start = tell_start;
+    return neap_gate_enter(L, &op->base.gate);
+}
+
 /* conn:removed() -> keys removed so far by the remove_matching of this connection, how many there were | nil. Effect: pure. */
 static int conn_removed(lua_State *L) {
     redis_handle *h = neap_redis_to_handle(L, 1);
@@ -206,4 +232,5 @@ static int conn_removed(lua_State *L) {
     return 2;
 }
 
-const luaL_Reg neap_redis_sweep_methods[] = {{"remove_matching", conn_remove_matching}, {"removed", conn_removed}, {NULL, NULL}};
+const luaL_Reg neap_redis_sweep_methods[] = {{"remove_matching", conn_remove_matching}, {"count_matching", conn_count_matching},
+                                             {"removed", conn_removed}, {NULL, NULL}};
