@@ -159,13 +159,9 @@ bool neap_redis_reader_feed(neap_redis_reader *r, const char *data, size_t len, 
     return give_up(r, err, r->codec->errstr);
 }
 
-/* What is left begins an item that is not whole: a bulk string's length, or a line, must have ended by now. */
+/* What is left begins an item that is not whole, its type already taken: a bulk string's length ends soon, a line ends by now. */
 static bool is_endless(const neap_redis_reader *r) {
-    size_t len = unread(r);
-    const char *text = r->codec->buf ? r->codec->buf + r->codec->pos : "";
-    if (len <= MOST_HEADER) return false;
-    if (*text == '$') return memchr(text, '\n', MOST_HEADER) == NULL;
-    return len > MOST_LINE;
+    return unread(r) > MOST_LINE && memmem(r->codec->buf + r->codec->pos, MOST_HEADER, "\r\n", 2) == NULL;
 }
 
 bool neap_redis_reader_next(neap_redis_reader *r, neap_redis_value **out, neap_err *err) {

@@ -42,7 +42,7 @@ local function dialer_of(o)
   if where.unix then way = below and below.dialers.unix(below, where.unix) or net.unix(where.unix)
   else way = below and below.dialers.tcp(below, where.host, where.port) or net.tcp(where.host, where.port) end
   if not where.tls then return way end
-  return net.tls(way, { name = o.spec.server_name or where.host, ca = o.spec.ca, cert = o.spec.cert, key = o.spec.key })
+  return raise.check(net.tls(way, { name = o.spec.server_name or where.host, ca = o.spec.ca, cert = o.spec.cert, key = o.spec.key }))
 end
 
 local function milliseconds(value) return value and duration.parse(value) end
