@@ -27,7 +27,6 @@ M.fields = {
   unix = { type = "string", help = "a unix socket to connect to instead of the url's host" },
   within = { type = "string", help = "time for one request, \"10s\"" },
   on = { type = "string", help = "the role of a host or container from which the url is reached" },
-  pin = { type = "string", help = "the identity this must be: url:https://host:port" },
 }
 
 local WITHIN <const>, CARD_MS <const>, SAID <const> = "10s", 5000, 200

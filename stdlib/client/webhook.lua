@@ -25,7 +25,6 @@ M.fields = {
   proxy = { type = "string", help = "an HTTP proxy; the environment's are not used" },
   on = { type = "string", help = "the role of a host or container from which the url is reached" },
   must = { type = "boolean", help = "true: that nobody could be told is a failure" },
-  pin = { type = "string", help = "the identity this must be: url:https://host:port" },
 }
 
 local TRIES <const>, PAUSE_MS <const>, PAUSE_MOST_MS <const>, WITHIN <const> = 3, 500, 10000, "10s"

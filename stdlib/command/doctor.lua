@@ -13,11 +13,11 @@ local M = {}
 local Findings = {}
 Findings.__index = Findings
 
-function Findings:add(level, subject, fact, fix)
-  self[#self + 1] = { level = level, subject = subject, fact = fact, fix = fix }
+function Findings:add(level, subject, fact, fix, lines)
+  self[#self + 1] = { level = level, subject = subject, fact = fact, fix = fix, lines = lines }
 end
 
-function Findings:good(subject, fact) self:add("good", subject, fact) end
+function Findings:good(subject, fact, lines) self:add("good", subject, fact, nil, lines) end
 function Findings:warn(subject, fact, fix) self:add("warning", subject, fact, fix) end
 function Findings:bad(subject, fact, fix) self:add("bad", subject, fact, fix) end
 
@@ -84,56 +84,88 @@ function checks.inventory(found, parsed, context)
   context.environments = environments
 end
 
-local function encryption(found, role, card)
+local safer = { postgres = "Add sslmode=verify-full to its url, if it leaves this machine.", redis = "Use rediss://, if it leaves this machine.",
+  url = "Use https://, if it leaves this machine." }
+
+local function encryption(found, role, kind, card)
   for _, line in ipairs(card.lines or {}) do
     local label, value = tostring(line[1]):lower(), tostring(line[2])
-    if label:match("tls") or label:match("ssl") or label:match("encrypt") then
-      if value:lower():match("^no") or value == "off" or value == "false" then
-        found:warn(role, "the connection is not encrypted", "Add sslmode=verify-full to its url, if it leaves this machine.")
-      else
-        found:good(role, label .. " " .. value)
-      end
+    if (label:match("tls") or label:match("ssl") or label:match("encrypt")) and (value:lower():match("^no") or value == "off" or value == "false") then
+      found:warn(role, "the connection is not encrypted", safer[kind] or "Encrypt it, if it leaves this machine.")
     end
   end
 end
 
-local function one_target(found, role, entry, environment)
-  local client = require("command.clients").all()[entry.kind]
-  local bound, object = pcall(client.bind, role, entry.spec, { application = "neap:doctor", environment = environment.name })
-  local ok, card = bound, object
-  if bound then ok, card = pcall(object.methods and object.methods.card or object.card, object) end
+-- What mends it, when the error itself does not say.
+local mends = { unreachable = "Is it running, and can it be reached from here?", timeout = "Is it running, and can it be reached from here?",
+  auth = "Look at the user and the secret of its entry in the inventory.", closed = "Ask again; then look at its own log." }
+
+local function mend(err) return err.hint or mends[err.code] or "Look at its entry in the inventory." end
+
+-- Was what this one stands on found wanting? Then asking it would only say so again, or send a password the wrong way.
+local function bad_below(binding, role, bad)
+  for _, name in ipairs(binding:below(role) or {}) do
+    if bad[name] then return name end
+  end
+end
+
+local function ask_target(found, binding, role, entry)
+  local ok, card = pcall(function () return binding:identify(role, binding.cards) end)
   if not ok then
     local err = raise.of(card)
-    return found:bad(role, err.message, err.hint or "Look at its entry in the inventory.")
+    found:bad(role, err.message, mend(err))
+    return false
   end
-  if entry.spec.pin and entry.spec.pin ~= card.id then
-    return found:bad(role, ("it is %s, the inventory pins %s"):format(card.id, entry.spec.pin),
-      "Find out who moved it before you change the pin.")
-  end
-  local first = card.lines and card.lines[1] and card.lines[1][2]
-  found:good(role, first and ("%s, %s"):format(card.id, first) or card.id)
-  if not entry.spec.pin then
+  found:good(role, card.id, card.lines)
+  if card.wrong then found:bad(role, card.wrong.message, card.wrong.hint or "Look at it before a run needs it.") end
+  if not entry.spec.pin and binding.clients[entry.kind].fields.pin then
     found:warn(role, "its identity is not pinned", ('Add pin = "%s" to it in the inventory.'):format(card.id))
   end
-  encryption(found, role, card)
+  encryption(found, role, entry.kind, card)
+  return true
+end
+
+-- One target, and before it whatever it stands on, each once.
+local function one_target(found, binding, role, bad, seen)
+  if seen[role] then return end
+  seen[role] = true
+  local entry = binding.environment.targets[role]
+  local ok, err = pcall(binding.get, binding, role)
+  if not ok then
+    err, bad[role] = raise.of(err), true
+    return found:bad(role, err.message, mend(err))
+  end
+  for _, name in ipairs(binding:below(role)) do one_target(found, binding, name, bad, seen) end
+  local below = bad_below(binding, role, bad)
+  bad[role] = below ~= nil or not ask_target(found, binding, role, entry)
+  if below then found:warn(role, ("not asked, because it stands on %s"):format(below), ("Mend %s first."):format(below)) end
+end
+
+-- The roles to ask: the one that was named, or all.
+local function roles_of(environment, named)
+  local roles = text.keys(environment.targets)
+  if not named then return roles end
+  if not environment.targets[named] then
+    raise("usage", ("environment \"%s\" has no \"%s\""):format(environment.name, named), text.suggest(named, roles))
+  end
+  return { named }
 end
 
 function checks.targets(found, parsed, context)
   if not context.environments then return end
   local name = parsed.options.env
-  if not name then
+  if not name and not context.role then
     found:good("targets", "not asked; name an environment with --env to ask each for its identity")
     return
   end
-  local inventory = require "engine.inventory"
-  local environment = inventory.choose(context.environments, name)
-  local roles = text.keys(environment.targets)
-  local ok, err = pcall(inventory.resolve_secrets, environment, roles, require "native.secret")
-  if not ok then
-    local failure = raise.of(err)
-    return found:bad("secrets", failure.message, failure.hint or "Look at the secret's reference in the inventory.")
-  end
-  for _, role in ipairs(roles) do one_target(found, role, environment.targets[role], environment) end
+  local environment = require("engine.inventory").choose(context.environments, name)
+  local roles = roles_of(environment, context.role)
+  local binding = require("engine.binding").new(environment, require("command.clients").all(),
+    { application = "neap:doctor", environment = environment.name }, require "native.secret")
+  binding.cards = {}
+  local bad, seen = {}, {}
+  for _, role in ipairs(roles) do one_target(found, binding, role, bad, seen) end
+  binding:close()
 end
 
 function checks.clock(found)
@@ -170,6 +202,7 @@ function checks.cron(found, parsed)
 end
 
 local order = { "libraries", "state", "inventory", "targets", "clock", "terminal", "cron" }
+local only = { "inventory", "targets" }             -- when one target is named
 
 ---Asks everything; a check that itself fails is a finding.
 ---@param parsed Parsed
@@ -177,10 +210,11 @@ local order = { "libraries", "state", "inventory", "targets", "clock", "terminal
 ---@return table findings
 function M.examine(parsed, context)
   local found = setmetatable({}, Findings)
-  for _, name in ipairs(order) do
+  for _, name in ipairs(context.role and only or order) do
     local ok, err = pcall(checks[name], found, parsed, context)
     if not ok then
       local failure = raise.of(err)
+      if failure.code == "usage" then error(failure, 0) end
       found:bad(name, failure.message, failure.hint or "This is how far it could be asked.")
     end
   end
@@ -199,6 +233,10 @@ function M.lines(found, style)
       label_paint = "bold" })
     lines[1] = style:mark(marks[finding.level]) .. lines[1]:sub(style:mark_width() + 1)
     for _, line in ipairs(lines) do out[#out + 1] = line end
+    for _, line in ipairs(finding.lines or {}) do
+      local more = style:labelled("", style:clean(("%s: %s"):format(line[1], line[2])), { indent = style:mark_width() + 1, column = 12, paint = "dim" })
+      for _, part in ipairs(more) do out[#out + 1] = part end
+    end
     local fix = finding.fix and style:labelled("", "fix: " .. style:clean(finding.fix), { indent = style:mark_width() + 1, column = 12,
       paint = "cyan" })
     for _, line in ipairs(fix or {}) do out[#out + 1] = line end
@@ -206,19 +244,20 @@ function M.lines(found, style)
   return out
 end
 
----@param _ string[]
+---@param operands string[]
 ---@param parsed Parsed
 ---@param context table
 ---@return integer exit code
-function M.run(_, parsed, context)
+function M.run(operands, parsed, context)
   local began = context.clock()
+  context.role = operands[1]
   local found = M.examine(parsed, context)
   local bad = 0
   for _, finding in ipairs(found) do if finding.level == "bad" then bad = bad + 1 end end
   if context.json then
     for _, f in ipairs(found) do
       context.out(json.line { schema = json.schema, kind = "finding", level = f.level, subject = f.subject, fact = f.fact,
-        fix = f.fix } .. "\n")
+        fix = f.fix, lines = f.lines } .. "\n")
     end
   elseif not context.quiet or bad > 0 then
     context.lines(M.lines(found, context.style))

@@ -127,11 +127,13 @@ M.commands = {
     examples = { { "neap gc --dry-run", "what would go" }, { "neap gc --older 30d --keep 20", "and what goes" } },
   },
   {
-    name = "doctor", line = "is everything in order here? Each finding comes with its fix", arguments = {},
+    name = "doctor", line = "is everything in order here? Each finding comes with its fix", arguments = { { "ROLE", optional = true } },
     text = "Libraries, state directory and its permissions, inventory, the identity and encryption of every target, clock, terminal, "
-      .. "and what cron would see.",
+      .. "and what cron would see. With --env every target of the environment is asked who it is, what it stands on before it, and each "
+      .. "trouble comes with the one thing that mends it; with a ROLE that target only.",
     options = { env, inventory, switch("as-cron", "judge by the environment cron gives") },
-    examples = { { "neap doctor", "this machine" }, { "neap doctor --env production", "and what production binds" } },
+    examples = { { "neap doctor", "this machine" }, { "neap doctor --env production", "and what production binds" },
+      { "neap doctor hermes --env production", "one target of it" } },
   },
   {
     name = "completion", line = "a completion script for your shell", arguments = { { "SHELL", among = { "bash", "zsh", "fish" } } },
