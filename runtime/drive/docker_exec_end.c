@@ -1,0 +1,148 @@
+/* docker_exec_end.c -- how a command in a container ended, and ending it.
+ *
+ *     the wire ended ─► ASKING: GET /exec/ID/json until {"Running":false,"ExitCode":<number>} ─► COMPARING: GET /containers/ID/json ─► OVER
+ *                          ├ running: asked again, as long as it runs (a command may close its outputs and work on)
+ *                          ├ not running, null: asked again for ten seconds, then unknown (D1)
+ *                          ├ 404: unknown (D9)
+ *                          └ no answer: as null
+ *
+ * Ending is asked of a second exec, because the API has no word for it (D2). */
+#include "drive/docker_exec_private.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+
+enum { PATIENCE_MS = 10000, FIRST_MS = 2, LONGEST_MS = 500, LAST_MS = 5000 };
+
+void neap_exec_finish(neap_docker_exec *x, int status, neap_err *failure) {
+    neap_exec_hold(x);
+    x->state = OVER;
+    x->status = failure && failure->code ? -1 : status;
+    if (failure) neap_err_move(&x->failure, failure);
+    neap_docker_exec_free(x->killer);
+    x->killer = NULL;
+    neap_timer_stop(x->late);
+    if (x->told < 3) x->told = 3, x->events.ended(x->arg, x->status, x->failure.code ? &x->failure : NULL);
+    if (!x->freed) neap_exec_serve(x);
+    neap_exec_release(x);
+}
+
+static void finish_unknown(neap_docker_exec *x, const char *why) {
+    neap_err err = NEAP_ERR_INIT;
+    neap_err_set(&err, NEAP_E_UNKNOWN, "nobody knows how the command ended: %s", x->lost.code == NEAP_E_REMOTE || x->lost.code == NEAP_E_PROTOCOL ? x->lost.message : why);
+    neap_exec_finish(x, -1, &err);
+}
+
+/* Is it still the run of the container in which the command began? -------------------------------- */
+
+static void on_compared(void *arg, const neap_docker_answer *a, const neap_err *err) {
+    neap_docker_exec *x = arg;
+    neap_err bad = NEAP_ERR_INIT;
+    x->call = NULL;
+    json_t *answer = err ? NULL : neap_docker_object(a->body, a->len, &bad), *state = json_object_get(answer, "State");
+    const char *started = json_string_value(json_object_get(state, "StartedAt"));
+    if (err && err->status == 404) finish_unknown(x, "its container is gone");
+    else if (!answer || !started) finish_unknown(x, err ? err->message : "the Engine does not describe its container");
+    else if (strcmp(started, x->started) != 0) finish_unknown(x, "its container was started again meanwhile");
+    else if (!json_is_true(json_object_get(state, "Running"))) finish_unknown(x, "its container has stopped");
+    else if (x->lost.code) finish_unknown(x, x->lost.message);
+    else neap_exec_finish(x, x->status, NULL);
+    json_decref(answer);
+    neap_err_close(&bad);
+}
+
+static void compare(neap_docker_exec *x) {
+    neap_buf target = NEAP_BUF_INIT;
+    x->state = COMPARING;
+    neap_buf_addf(&target, "/containers/%s/json", x->container);
+    x->call = neap_docker_get(x->engine, target.data, on_compared, x);
+    neap_buf_close(&target);
+}
+
+/* Which status? ------------------------------------------------------------------------------------ */
+
+static void inspect(void *arg);
+
+/* Ask again after a pause that doubles; give up when it does not run and says no number for too long. */
+static void ask_again(neap_docker_exec *x, bool runs) {
+    int64_t now = neap_clock_mono_ms();
+    if (runs || !x->asked) x->asked = now;
+    if (now - x->asked >= PATIENCE_MS) { finish_unknown(x, "the Engine names no exit status"); return; }
+    x->patience = x->patience ? x->patience * 2 : FIRST_MS;
+    if (x->patience > LONGEST_MS) x->patience = LONGEST_MS;
+    neap_timer_start(x->pause, x->patience);
+}
+
+static void on_inspected(void *arg, const neap_docker_answer *a, const neap_err *err) {
+    neap_docker_exec *x = arg;
+    neap_err bad = NEAP_ERR_INIT;
+    x->call = NULL;
+    if (err && err->status == 404) { finish_unknown(x, "the Engine does not know the exec any more"); return; }
+    json_t *answer = err ? NULL : neap_docker_object(a->body, a->len, &bad), *code = json_object_get(answer, "ExitCode");
+    bool runs = json_is_true(json_object_get(answer, "Running"));
+    if (json_is_integer(code) && !runs) x->status = (int)json_integer_value(code) & 255;
+    bool known = json_is_integer(code) && !runs;
+    json_decref(answer);
+    neap_err_close(&bad);
+    if (!known) ask_again(x, runs);
+    else if (x->told < 2) neap_exec_ungreeted(x, x->status);
+    else compare(x);
+}
+
+static void inspect(void *arg) {
+    neap_docker_exec *x = arg;
+    neap_buf target = NEAP_BUF_INIT;
+    neap_buf_addf(&target, "/exec/%s/json", x->id);
+    x->call = neap_docker_get(x->engine, target.data, on_inspected, x);
+    neap_buf_close(&target);
+}
+
+void neap_exec_ask(neap_docker_exec *x) {
+    x->state = ASKING;
+    x->asked = x->patience = 0;
+    neap_exec_close_wire(x);
+    if (!x->pause) x->pause = neap_timer_new(neap_docker_loop(x->engine), inspect, x);
+    inspect(x);
+}
+
+/* Ending ------------------------------------------------------------------------------------------- */
+
+static void kill_with(neap_docker_exec *x, const char *signal);
+
+/* The grace has passed, or the KILL did nothing. */
+static void on_late(void *arg) {
+    neap_docker_exec *x = arg;
+    if (x->state == OVER) return;
+    if (x->kills < 2) kill_with(x, "KILL");
+    else finish_unknown(x, "it was told to end and was not seen to");
+}
+
+static void on_signalled(void *arg, int status, const neap_err *err) {
+    neap_docker_exec *x = arg;
+    (void)status, (void)err;                         /* whether it helped, the end of the command says */
+    neap_docker_exec_free(x->killer);
+    x->killer = NULL;
+}
+
+static void kill_with(neap_docker_exec *x, const char *signal) {
+    static const neap_docker_exec_events events = {.ended = on_signalled};
+    neap_docker_exec_free(x->killer);
+    x->killer = neap_docker_exec_signal(x->engine, x->container, x->user, x->pid, x->ticks, signal, &events, x);
+    x->kills++;
+    neap_timer_start(x->late, x->kills < 2 ? x->grace_ms : LAST_MS);
+}
+
+void neap_docker_exec_end(neap_docker_exec *x, int64_t grace_ms) {
+    if (x->state == OVER || x->freed) return;
+    if (!x->late) x->late = neap_timer_new(neap_docker_loop(x->engine), on_late, x);
+    x->grace_ms = grace_ms;
+    if (x->pid && x->told >= 2) {
+        if (grace_ms <= 0 && x->kills < 2) x->kills = 1;
+        kill_with(x, grace_ms > 0 && !x->kills ? "TERM" : "KILL");
+    } else {
+        x->kills = 2;
+        neap_timer_start(x->late, 0);
+    }
+}
