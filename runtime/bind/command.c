@@ -81,13 +81,13 @@ static const char *check_value(lua_State *L, const char *name, size_t *len) {
     return value;
 }
 
-static void read_env(lua_State *L, int index, neap_command *c) {
+static void read_env(lua_State *L, int index, neap_command *c, bool inherits) {
     int given = 0;
     bool has = lua_getfield(L, index, "env") != LUA_TNIL;
     if (has && !lua_istable(L, -1)) neap_raisef(L, NEAP_E_USAGE, "env must be a table of names and values");
     if (has) for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) given++;
     c->env = neap_zalloc(sizeof *c->env * ((size_t)given + sizeof inherited / sizeof *inherited));
-    for (const char *const *name = inherited; *name; name++)
+    for (const char *const *name = inherited; inherits && *name; name++)
         if (getenv(*name)) set_env(c, *name, getenv(*name), strlen(getenv(*name)));
     if (has) for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {
         size_t len;
@@ -124,10 +124,10 @@ static void read_allow(lua_State *L, int index, neap_command *c) {
     lua_pop(L, 1);
 }
 
-void neap_command_read(lua_State *L, int index, neap_command *c) {
+static void read_command(lua_State *L, int index, neap_command *c, bool inherits) {
     luaL_checktype(L, index, LUA_TTABLE);
     read_argv(L, index, c);
-    read_env(L, index, c);
+    read_env(L, index, c, inherits);
     read_allow(L, index, c);
     c->cwd = opt_text(L, index, "cwd");
     c->role = opt_text(L, index, "role");
@@ -142,6 +142,9 @@ void neap_command_read(lua_State *L, int index, neap_command *c) {
     neap_buf_addf(&subject, "process:%s", c->role ? c->role : name ? name + 1 : c->argv[0]);
     c->subject = neap_buf_take(&subject);
 }
+
+void neap_command_read(lua_State *L, int index, neap_command *c) { read_command(L, index, c, true); }
+void neap_command_read_far(lua_State *L, int index, neap_command *c) { read_command(L, index, c, false); }
 
 static void free_list(char **list) {
     for (char **at = list; at && *at; at++) {

@@ -15,6 +15,8 @@ typedef struct neap_command {
 
 /* [-0, +0, e] read the table at `index` into a zeroed command that the op on the stack owns. */
 void neap_command_read(lua_State *L, int index, neap_command *c);
+/* [-0, +0, e] the same for a command that runs elsewhere: nothing of our environment goes with it. */
+void neap_command_read_far(lua_State *L, int index, neap_command *c);
 void neap_command_close(neap_command *c);
 /* Describe it to the gate. */
 void neap_command_act(const neap_command *c, neap_gate *g);
