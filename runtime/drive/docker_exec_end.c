@@ -23,7 +23,7 @@ void neap_exec_finish(neap_docker_exec *x, int status, neap_err *failure) {
     if (failure) neap_err_move(&x->failure, failure);
     neap_docker_exec_free(x->killer);
     x->killer = NULL;
-    neap_timer_stop(x->late);
+    if (x->late) neap_timer_stop(x->late);
     if (x->told < 3) x->told = 3, x->events.ended(x->arg, x->status, x->failure.code ? &x->failure : NULL);
     if (!x->freed) neap_exec_serve(x);
     neap_exec_release(x);

@@ -109,7 +109,7 @@ static void give_queue(exec_output *o) {
 static void give_end(exec_output *o) {
     neap_docker_exec *x = o->x;
     neap_err closed = NEAP_ERR_INIT;
-    if (x->freed && x->state != OVER) neap_err_set(&closed, NEAP_E_CLOSED, "the command is closed");
+    if (x->freed && (x->state != OVER || o->queue.len)) neap_err_set(&closed, NEAP_E_CLOSED, "the command is closed");
     const neap_err *err = closed.code ? &closed : x->failure.code ? &x->failure : NULL;
     give(o, NULL, err ? -1 : 0, err);
     neap_err_close(&closed);
