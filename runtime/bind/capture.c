@@ -11,6 +11,11 @@ static void drop_beyond(neap_capture *c, size_t most) {
     neap_buf_drop(&c->kept, c->kept.len - CAP);
 }
 
+void neap_capture_add(neap_capture *c, const char *data, size_t len) {
+    neap_buf_add(&c->kept, data, len);
+    drop_beyond(c, 2 * CAP);
+}
+
 static void on_output(void *arg, const char *data, ssize_t len, const neap_err *err) {
     neap_capture *c = arg;
     if (!c->stream) return;
@@ -20,8 +25,7 @@ static void on_output(void *arg, const char *data, ssize_t len, const neap_err *
         if (c->on_end) c->on_end(c->arg);
         return;
     }
-    neap_buf_add(&c->kept, data, (size_t)len);
-    drop_beyond(c, 2 * CAP);
+    neap_capture_add(c, data, (size_t)len);
     neap_stream_read(c->stream, PIECE_SIZE, on_output, c);
 }
 

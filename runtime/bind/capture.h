@@ -19,6 +19,8 @@ typedef struct neap_capture {
 
 /* Read until the end; the stream is taken over. */
 void neap_capture_open(neap_capture *c, neap_stream *stream, void (*on_end)(void *arg), void *arg);
+/* Without a stream: some more bytes. */
+void neap_capture_add(neap_capture *c, const char *data, size_t len);
 /* Give the stream up; on_end is not called. */
 void neap_capture_close(neap_capture *c);
 /* [-0, +0, m] what was kept becomes field `name` of the table on top. Returns how many bytes are missing before it. */

@@ -195,18 +195,24 @@ static void on_flushed(void *arg, const neap_err *err) {
     free(note);
 }
 
-bool neap_command_note_start(lua_State *L, neap_gate *g, const neap_child *child, neap_command_note **out,
-                             void (*on_durable)(void *arg, const neap_err *err), void *arg) {
+bool neap_command_note_evidence(lua_State *L, neap_gate *g, const char *members, neap_command_note **out,
+                       void (*on_durable)(void *arg, const neap_err *err), void *arg) {
     neap_recorder *recorder = &neap_host_of(L)->recorder;
     if (!is_noted(L, g)) return false;
-    neap_buf members = NEAP_BUF_INIT;
-    neap_json_member_int(&members, "pid", neap_child_pid(child));
-    neap_json_member_int(&members, "started", neap_child_started(neap_child_pid(child)));
-    neap_gate_record(L, g, "started", members.data);
-    neap_buf_close(&members);
+    neap_gate_record(L, g, "started", members);
     neap_command_note *note = neap_alloc(sizeof *note);
     *note = (neap_command_note){on_durable, arg};
     *out = note;
     recorder->flush(recorder->self, on_flushed, note);
     return true;
+}
+
+bool neap_command_note_start(lua_State *L, neap_gate *g, const neap_child *child, neap_command_note **out,
+                             void (*on_durable)(void *arg, const neap_err *err), void *arg) {
+    neap_buf members = NEAP_BUF_INIT;
+    neap_json_member_int(&members, "pid", neap_child_pid(child));
+    neap_json_member_int(&members, "started", neap_child_started(neap_child_pid(child)));
+    bool noted = neap_command_note_evidence(L, g, members.data, out, on_durable, arg);
+    neap_buf_close(&members);
+    return noted;
 }

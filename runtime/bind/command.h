@@ -37,5 +37,8 @@ struct neap_command_note {
 /* [-0, +0, m] append "started" and have it flushed; false when there is no journal (nothing will call back). */
 bool neap_command_note_start(lua_State *L, neap_gate *g, const neap_child *child, neap_command_note **note,
                              void (*on_durable)(void *arg, const neap_err *err), void *arg);
+/* [-0, +0, m] the same with any evidence (JSON members): of a command that is no child of ours. */
+bool neap_command_note_evidence(lua_State *L, neap_gate *g, const char *members, neap_command_note **note,
+                       void (*on_durable)(void *arg, const neap_err *err), void *arg);
 
 #endif

@@ -3,6 +3,7 @@
 
 #include <stddef.h>
 
+int neap_open_docker(lua_State *L);
 int neap_open_file(lua_State *L);
 int neap_open_guard(lua_State *L);
 int neap_open_http(lua_State *L);
@@ -21,6 +22,7 @@ int neap_open_value(lua_State *L);
 int neap_open_watch(lua_State *L);
 
 const neap_opener neap_openers[] = {
+    {"native.docker", neap_open_docker},
     {"native.file", neap_open_file},
     {"native.guard", neap_open_guard},
     {"native.http", neap_open_http},

@@ -106,6 +106,14 @@ static void fail_protocol(neap_http1 *h) {
     neap_err_close(&err);
 }
 
+/* It was there and is no more: whether the request arrived, nobody can say. */
+static void lose(neap_http1 *h, const char *why) {
+    neap_err err = NEAP_ERR_INIT;
+    neap_err_set(&err, NEAP_E_CLOSED, "%s: %s", h->dialer->label, why);
+    fail(h, &err);
+    neap_err_close(&err);
+}
+
 /* Reading ------------------------------------------------------------------------------------------ */
 
 static void pump(neap_http1 *h);
@@ -150,13 +158,13 @@ static void on_piece(void *arg, const char *data, ssize_t len, const neap_err *e
     if (h->stopping) return;                         /* face_stop tells its reader itself */
     h->holds++;
     if (len < 0) {
-        fail(h, err);
+        lose(h, err->message);
     } else if (len == 0 && h->parse.status == 101 && !h->on_head) {
         h->over = true;
         tell_read(h, NULL, 0, NULL);
     } else if (len == 0) {
         neap_http1_event event = neap_http1_step_end(&h->parse);
-        if (event == NEAP_HTTP1_BAD) fail_protocol(h);
+        if (event == NEAP_HTTP1_BAD) lose(h, h->parse.why);
         else h->over = true, tell_read(h, NULL, 0, NULL);
     } else {
         size_t took = 0;

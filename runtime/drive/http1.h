@@ -17,7 +17,8 @@
 #include "loop/stream.h"
 
 typedef struct neap_http1 neap_http1;
-/* Once, from the loop. err NULL: the head is there, and neap_http1_head answers. */
+/* Once, from the loop. err NULL: the head is there, and neap_http1_head answers. CLOSED and PROTOCOL: the request may have arrived; every
+ * other error comes from the dialer, and nothing was sent. */
 typedef void (*neap_http1_head_fn)(void *arg, const neap_err *err);
 
 typedef struct neap_http1_request {
