@@ -5,9 +5,8 @@ local M = {}
 ---@return table<string, table> kind -> client module
 function M.all()
   return {
-    postgres = require "client.postgres", folder = require "client.folder", command = require "client.command",
-    url = require "client.url", webhook = require "client.webhook",
     postgres = require "client.postgres", redis = require "client.redis", folder = require "client.folder", command = require "client.command",
+    url = require "client.url", webhook = require "client.webhook",
   }
 end
 
