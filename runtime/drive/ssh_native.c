@@ -291,7 +291,8 @@ static void after_pump(neap_ssh_native *s) {
         neap_ssh_native_fail(s, &err);
     }
     if (s->err.code && s->state != NEAP_SSH_GONE) { conclude(s); return; }
-    if (s->state == NEAP_SSH_OPEN && neap_list_is_empty(&s->channels) && neap_ssh_link_waits(s->link)) neap_timer_start(s->clock, SOON_MS);
+    if (s->state == NEAP_SSH_OPEN && neap_list_is_empty(&s->channels) && neap_ssh_link_waits(s->link))
+        neap_timer_start(s->clock, s->alive_ms < SOON_MS ? s->alive_ms : SOON_MS);
 }
 
 static void pump(neap_ssh_native *s) {

@@ -214,6 +214,7 @@ static const neap_op_class waiting_class = {"a loss", waiting_cancel, waiting_de
 
 static int session_lost(lua_State *L) {
     session *s = check_session(L);
+    lua_settop(L, 2);
     waiting *w = (waiting *)neap_op_new(L, sizeof *w, &waiting_class);
     w->s = s;
     if (s->lost.code || !lua_toboolean(L, 2)) return waiting_deliver(L, &w->op);
