@@ -138,7 +138,7 @@ while True:
     got += piece
 c.sendall(got.upper()); c.close()
 ]], suite.directory() .. "/half" } }
-    assert.same({ "out", "ready\n" }, { listener:read(5000) })
+    assert.matches("ready", (select(2, listener:read(5000))))
     with({}, function(s)
       local stream, err = s:dial(suite.directory() .. "/half")
       assert(stream, err and err.message)
