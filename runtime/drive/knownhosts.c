@@ -357,3 +357,19 @@ char *neap_known_hosts_types(const neap_known_hosts *k, const neap_ssh_host *hos
     free(name);
     return list.data ? neap_buf_take(&list) : neap_strdup("");
 }
+
+bool neap_known_hosts_has_authority(const neap_known_hosts *k, const neap_ssh_host *host) {
+    char *name = neap_known_hosts_name(host);
+    bool is = false;
+    for (size_t i = 0; i < k->count && !is; i++) is = k->entries[i].marker == AUTHORITY && entry_names(&k->entries[i], name);
+    free(name);
+    return is;
+}
+
+neap_known_result neap_known_hosts_line(const neap_known_hosts *k, const char *file, int line) {
+    for (size_t i = 0; i < k->count; i++) {
+        const entry *e = &k->entries[i];
+        if (e->line == line && strcmp(k->files[e->file], file) == 0) return answer(k, NEAP_KNOWN_OK, e);
+    }
+    return answer(k, NEAP_KNOWN_UNKNOWN, NULL);
+}

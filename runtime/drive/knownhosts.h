@@ -50,6 +50,11 @@ char *neap_known_hosts_algorithms(const neap_known_hosts *k, const neap_ssh_host
 /* The key types pinned for the host, comma-separated in the order of the files; "" when none. To be freed. */
 char *neap_known_hosts_types(const neap_known_hosts *k, const neap_ssh_host *host);
 
+/* What line `line` of `file` pins: OK with its type and fingerprint, or UNKNOWN when it pins nothing. */
+neap_known_result neap_known_hosts_line(const neap_known_hosts *k, const char *file, int line);
+/* Does a @cert-authority line name the host? Its certificates are what only the ssh program checks. */
+bool neap_known_hosts_has_authority(const neap_known_hosts *k, const neap_ssh_host *host);
+
 /* May we go on with what `check` said, under the host's StrictHostKeyChecking? False and err (REFUSED) with
  * both fingerprints, file and line, and the command that pins. A revoked key is refused under every setting. */
 bool neap_known_hosts_admit(const neap_ssh_host *host, const neap_known_result *r, const unsigned char *blob, size_t len, neap_err *err);

@@ -33,6 +33,7 @@ struct neap_ssh_host {
     char *bind_address;             /* or NULL */
     int connect_ms;                 /* 0: our default */
     int alive_ms, alive_count;      /* 0: our default */
+    bool own_ciphers;               /* the user's configuration chooses ciphers */
     neap_ssh_host **jumps;          /* ProxyJump, in the order they are passed; NULL or empty: none */
     char *needs_program;            /* a sentence why libssh2 cannot reach it ("ProxyCommand is set"), or NULL */
     char *config_file;              /* -F, or NULL: the user's own */
