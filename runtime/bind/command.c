@@ -173,7 +173,8 @@ void neap_command_act(const neap_command *c, neap_gate *g) {
 static bool is_noted(lua_State *L, const neap_gate *g) { return g->intended && neap_host_of(L)->recorder.append; }
 
 neap_child *neap_command_start(lua_State *L, const neap_gate *g, const neap_command *c, int pipes, neap_child_exit_fn on_exit, void *arg, neap_err *err) {
-    neap_child_options options = {(const char *const *)c->argv, (const char *const *)c->env, c->cwd, pipes, is_noted(L, g)};
+    neap_child_options options = {.argv = (const char *const *)c->argv, .env = (const char *const *)c->env, .cwd = c->cwd,
+                                  .pipes = pipes, .held = is_noted(L, g)};
     return neap_child_new(neap_host_of(L)->loop, &options, on_exit, arg, err);
 }
 

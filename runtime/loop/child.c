@@ -32,6 +32,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -223,7 +224,8 @@ static void become(const start *s) {
     for (int n = 1; n < NSIG; n++) signal(n, SIG_DFL);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    if (read(s->go[0], &byte, 1) != 1) _exit(127);
+    if (s->options->leashed) prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (read(s->go[0], &byte, 1) != 1) _exit(127);       /* after the leash: had we died before it, this is the end of the pipe */
     if (set_stdio(s->stdio) && (!s->options->cwd || chdir(s->options->cwd) == 0))
         execve(s->program, (char *const *)s->options->argv, (char *const *)s->options->env);
     int error = errno;

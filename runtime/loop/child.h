@@ -17,6 +17,7 @@ typedef struct neap_child_options {
     const char *cwd;               /* NULL: ours */
     int pipes;                     /* bit n set: descriptor n (0..2) is a pipe to us; else /dev/null */
     bool held;                     /* it exists, and becomes its program only when it is released; it ends when we die before that */
+    bool leashed;                  /* the kernel sends it TERM when we die, of kill -9 too; not to what it has started */
 } neap_child_options;
 
 /* status: exit code, or -1 when a signal ended it; signal: its number or 0. */

@@ -153,7 +153,7 @@ static int child_forgotten(lua_State *L) {
     static neap_child *kept;                      /* forgotten by the loop's user, not by the leak checker */
     neap_loop *loop = neap_loop_new();
     const char *argv[] = {"sleep", "60", NULL}, *env[] = {"PATH=/usr/bin:/bin", NULL};
-    neap_child_options o = {argv, env, NULL, 0, false};
+    neap_child_options o = {.argv = argv, .env = env};
     int ended = 0;
     kept = neap_child_new(loop, &o, on_exit_status, &ended, NULL);
     int pid = neap_child_pid(kept), forgotten = neap_loop_close(loop);
@@ -167,7 +167,7 @@ static int child_forgotten(lua_State *L) {
 static int child_freed(lua_State *L) {
     neap_loop *loop = neap_loop_new();
     const char *argv[] = {"sleep", "60", NULL}, *env[] = {"PATH=/usr/bin:/bin", NULL};
-    neap_child_options o = {argv, env, NULL, 7, false};
+    neap_child_options o = {.argv = argv, .env = env, .pipes = 7};
     int ended = 0;
     neap_child *c = neap_child_new(loop, &o, on_exit_status, &ended, NULL);
     int pid = neap_child_pid(c);
