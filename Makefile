@@ -37,6 +37,9 @@ else ifeq ($(KIND),asan)
 KIND_FLAGS = -O1 -DNEAP_DEBUG -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 else ifeq ($(KIND),cover)
 KIND_FLAGS = -O0 -DNEAP_DEBUG --coverage -fprofile-abs-path -fprofile-update=atomic
+else ifeq ($(KIND),fuzz)
+CC         = clang
+KIND_FLAGS = -O1 -DNEAP_DEBUG -DNEAP_LIBFUZZER -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 endif
 
 CFLAGS_ALL = -std=c11 -D_GNU_SOURCE -DNEAP_VERSION='"$(VERSION)"' -DNEAP_SHARE='"$(PREFIX)/share/neap"' \
@@ -48,6 +51,7 @@ SOURCES = $(foreach floor,$(FLOORS),$(wildcard runtime/$(floor)/*.c))
 OBJECTS = $(SOURCES:runtime/%.c=$(BUILD)/%.o)
 STDLIB  = $(shell find stdlib -name '*.lua' | LC_ALL=C sort)
 SUPPORT = $(wildcard tests/support/*.c)
+TARGETS = $(wildcard tests/fuzz/*.c)
 
 ifeq ($(V),0)
 Q = @
@@ -88,7 +92,7 @@ $(BUILD)/stdlib.o: $(BUILD)/stdlib.c
 # The test interpreter: the same objects, a full Lua state and the library T.
 test-interpreter: $(BUILD)/neap-test
 
-$(BUILD)/neap-test: $(OBJECTS) $(SUPPORT:tests/support/%.c=$(BUILD)/support/%.o) $(BUILD)/stdlib.o
+$(BUILD)/neap-test: $(OBJECTS) $(SUPPORT:tests/support/%.c=$(BUILD)/support/%.o) $(TARGETS:tests/fuzz/%.c=$(BUILD)/fuzz/%.o) $(BUILD)/stdlib.o
 	$(call say,LINK,$@)
 	$(Q)$(LINK) -rdynamic -o $@ $^ $(PKG_LIBS)
 
@@ -96,6 +100,18 @@ $(BUILD)/support/%.o: tests/support/%.c $(BUILD)/settings
 	$(call say,CC,$<)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS_ALL) -Itests/support -MMD -MP -c -o $@ $<
+
+$(BUILD)/fuzz/%.o: tests/fuzz/%.c $(BUILD)/settings
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS_ALL) -Itests/fuzz -MMD -MP -c -o $@ $<
+
+# One fuzzer per target, with KIND=fuzz: the floors without Lua.
+fuzzers: $(TARGETS:tests/fuzz/%.c=$(BUILD)/fuzzer-%)
+
+$(BUILD)/fuzzer-%: $(BUILD)/fuzz/%.o $(filter $(BUILD)/base/% $(BUILD)/loop/% $(BUILD)/drive/% $(BUILD)/guard/%,$(OBJECTS))
+	$(call say,LINK,$@)
+	$(Q)$(LINK) -fsanitize=fuzzer -o $@ $^ $(PKG_LIBS)
 
 # ---- a machine that has nothing ----------------------------------------------
 
@@ -138,6 +154,14 @@ cover: deps tools
 	gcovr --root . --object-directory build/cover --filter runtime/ --exclude-unreachable-branches --exclude-throw-branches \
 	  --json build/cover/coverage.json && build/cover/neap-test tests/support/cover.lua build/cover/coverage.json && exit $$status
 
+# Every target of tests/fuzz for FUZZ_SECONDS, from the corpora in tests/fuzz/corpus; what crashes one is kept and fails.
+FUZZ_SECONDS = 30
+
+fuzz: deps
+	$(Q)sh tests/fuzz/deps.sh
+	$(Q)$(MAKE) -j$(JOBS) KIND=fuzz fuzzers
+	$(Q)sh tests/fuzz/run.sh build/fuzz $(FUZZ_SECONDS) $(TARGETS:tests/fuzz/%.c=%)
+
 lint: deps
 	$(Q)$(MAKE) -j$(JOBS) neap
 	$(Q)$(MAKE) -j$(JOBS) KIND=debug test-interpreter
@@ -174,4 +198,4 @@ clean:
 -include $(wildcard $(BUILD)/*.d $(BUILD)/*/*.d)
 
 force:
-.PHONY: all binary test-interpreter deps tools demo test check-long check-asan cover lint bench limits check-fresh install clean force
+.PHONY: all binary test-interpreter deps tools demo test check-long check-asan cover fuzz fuzzers lint bench limits check-fresh install clean force
