@@ -5,8 +5,7 @@
  * Every reader has a queue of its own and is written to without waiting. One that lags is dropped: it can join
  * again and is told everything from the start. What the join itself sends does not count as lag.
  *
- * Paths are opened relative to their directory (/proc/self/fd/N/name): a socket address holds 107 bytes, a state
- * directory may be longer.
+ * Paths are opened relative to their directory (loop/net.h): a state directory may be longer than an address.
  *
  * Rejected: a broadcast over one pipe (one reader takes another's bytes), blocking sends with a time-out (the
  * run would wait for its audience).
@@ -14,19 +13,17 @@
 #include "drive/watchers.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/list.h"
+#include "loop/net.h"
 #include "loop/watch.h"
 
 enum { LAG_MOST = 4 * 1024 * 1024, BACKLOG = 16, READERS_MOST = 64 };
@@ -53,22 +50,7 @@ struct neap_watchers {
     bool        welcoming, doomed;  /* freed inside its own callback: done when that returns */
 };
 
-/* ---- addresses ---- */
-
-typedef struct place { int dir; struct sockaddr_un address; } place;
-
-static bool place_open(place *p, const char *path, neap_err *err) {
-    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
-    char *dir = slash ? neap_strndup(path, slash > path ? (size_t)(slash - path) : 1) : neap_strdup(".");
-    p->dir = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    free(dir);
-    if (p->dir < 0) return neap_err_set(err, NEAP_E_UNREACHABLE, "cannot open the directory of \"%s\": %s", path, strerror(errno));
-    p->address = (struct sockaddr_un){.sun_family = AF_UNIX};
-    int n = snprintf(p->address.sun_path, sizeof p->address.sun_path, "/proc/self/fd/%d/%s", p->dir, name);
-    if (*name && n < (int)sizeof p->address.sun_path) return true;
-    close(p->dir);
-    return neap_err_set(err, NEAP_E_USAGE, "\"%s\" is no name for a socket", path);
-}
+/* ---- connecting ---- */
 
 static int open_socket(neap_err *err) {
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -76,15 +58,7 @@ static int open_socket(neap_err *err) {
     return fd;
 }
 
-static bool peer_of(int fd, uid_t *uid) {
-    struct ucred peer;
-    socklen_t size = sizeof peer;
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return false;
-    *uid = peer.uid;
-    return true;
-}
-
-static int connect_place(const place *p, const char *path, neap_err *err) {
+static int connect_place(const neap_unix_place *p, const char *path, neap_err *err) {
     int fd = open_socket(err);
     if (fd < 0) return -1;
     if (connect(fd, (const struct sockaddr *)&p->address, sizeof p->address) == 0) return fd;
@@ -94,13 +68,13 @@ static int connect_place(const place *p, const char *path, neap_err *err) {
 }
 
 int neap_watchers_connect(const char *path, neap_err *err) {
-    place p;
+    neap_unix_place p;
     uid_t uid;
-    if (!place_open(&p, path, err)) return -1;
+    if (!neap_unix_place_open(&p, path, err)) return -1;
     int fd = connect_place(&p, path, err);
     close(p.dir);
     if (fd < 0) return -1;
-    if (peer_of(fd, &uid) && (uid == geteuid() || uid == 0 || geteuid() == 0)) return fd;
+    if (neap_unix_peer(fd, &uid) && (uid == geteuid() || uid == 0 || geteuid() == 0)) return fd;
     close(fd);
     neap_err_set(err, NEAP_E_REFUSED, "\"%s\" is served by another user", path);
     return -1;
@@ -167,7 +141,7 @@ int neap_watchers_count(const neap_watchers *w) { return w->count; }
 
 static void welcome(neap_watchers *w, int fd) {
     uid_t uid;
-    if (w->count >= READERS_MOST || !peer_of(fd, &uid) || (uid != geteuid() && uid != 0)) {
+    if (w->count >= READERS_MOST || !neap_unix_peer(fd, &uid) || (uid != geteuid() && uid != 0)) {
         close(fd);
         return;
     }
@@ -198,14 +172,14 @@ static void on_knock(void *arg, int events) {
     if (w->doomed) neap_watchers_free(w, 0);
 }
 
-static bool check_directory(const place *p, const char *path, neap_err *err) {
+static bool check_directory(const neap_unix_place *p, const char *path, neap_err *err) {
     struct stat st;
     if (fstat(p->dir, &st) == 0 && st.st_uid == geteuid() && (st.st_mode & 077) == 0) return true;
     neap_err_set(err, NEAP_E_REFUSED, "the directory of \"%s\" is not private", path);
     return neap_err_hint(err, "It must belong to you and have mode 0700, because whoever can enter it can watch the run.");
 }
 
-static bool bind_place(int fd, const place *p, const char *path, neap_err *err) {
+static bool bind_place(int fd, const neap_unix_place *p, const char *path, neap_err *err) {
     const struct sockaddr *address = (const struct sockaddr *)&p->address;
     for (int attempt = 0; attempt < 2; attempt++) {
         if (bind(fd, address, sizeof p->address) == 0) {
@@ -224,8 +198,8 @@ static bool bind_place(int fd, const place *p, const char *path, neap_err *err) 
 }
 
 neap_watchers *neap_watchers_new(neap_loop *loop, const char *path, neap_watchers_fn joined, void *arg, neap_err *err) {
-    place p;
-    if (!place_open(&p, path, err)) return NULL;
+    neap_unix_place p;
+    if (!neap_unix_place_open(&p, path, err)) return NULL;
     int fd = check_directory(&p, path, err) ? open_socket(err) : -1;
     bool ok = fd >= 0 && bind_place(fd, &p, path, err);
     close(p.dir);

@@ -77,22 +77,14 @@ static void add_address(neap_connecting *c, const char *text) {
 
 /* Families by turns, each in its own order, the first one's first: one that leads nowhere delays the other only once. */
 static void take_turns(neap_connecting *c) {
-    address ordered[ADDRESSES_MOST];
-    bool taken[ADDRESSES_MOST] = {false};
-    int family = c->count ? c->addresses[0].socket.ss_family : 0;
-    for (int n = 0; n < c->count; n++) {
-        int pick = -1, any = -1;
-        for (int i = 0; i < c->count && pick < 0; i++) {
-            if (taken[i]) continue;
-            if (any < 0) any = i;
-            if (c->addresses[i].socket.ss_family == family) pick = i;
-        }
-        if (pick < 0) pick = any;
-        taken[pick] = true;
-        ordered[n] = c->addresses[pick];
-        family = ordered[n].socket.ss_family == AF_INET ? AF_INET6 : AF_INET;
+    for (int n = 1; n < c->count; n++) {
+        int last = c->addresses[n - 1].socket.ss_family, next = n;
+        while (next < c->count && c->addresses[next].socket.ss_family == last) next++;
+        if (next == c->count) return;                      /* only one family is left */
+        address picked = c->addresses[next];
+        memmove(&c->addresses[n + 1], &c->addresses[n], sizeof picked * (size_t)(next - n));
+        c->addresses[n] = picked;
     }
-    memcpy(c->addresses, ordered, sizeof *ordered * (size_t)c->count);
 }
 
 bool neap_net_peer(int fd, char out[NEAP_NET_TEXT_SIZE]) {

@@ -6,6 +6,7 @@
 #ifndef NEAP_LOOP_NET_H
 #define NEAP_LOOP_NET_H
 
+#include <sys/un.h>
 #include "loop/dial.h"
 
 enum { NEAP_NET_PORT_MOST = 65535 };
@@ -40,6 +41,9 @@ const char *neap_dialer_host(const neap_dialer *d);
 /* A connected, non-blocking unix socket, at once; -1 and err (`retry` set: nobody accepts fast enough, ask again). A path may be longer
  * than the 107 bytes an address holds; its last name may not. */
 int neap_unix_connect(const char *path, neap_err *err);
+/* The address of a path, relative to its directory, which stays open as `dir` until the caller closes it. */
+typedef struct neap_unix_place { int dir; struct sockaddr_un address; } neap_unix_place;
+bool neap_unix_place_open(neap_unix_place *p, const char *path, neap_err *err);
 /* The user at the other end of a unix socket. */
 bool neap_unix_peer(int fd, uid_t *uid);
 

@@ -17,7 +17,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -27,9 +26,7 @@
 
 enum { BACKLOG = 64, PAUSE_MS = 100 };
 
-typedef struct place { int dir; struct sockaddr_un address; } place;
-
-static bool place_open(place *p, const char *path, neap_err *err) {
+bool neap_unix_place_open(neap_unix_place *p, const char *path, neap_err *err) {
     const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
     char *dir = slash ? neap_strndup(path, slash > path ? (size_t)(slash - path) : 1) : neap_strdup(".");
     p->dir = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -57,8 +54,8 @@ bool neap_unix_peer(int fd, uid_t *uid) {
 }
 
 int neap_unix_connect(const char *path, neap_err *err) {
-    place p;
-    if (!place_open(&p, path, err)) return -1;
+    neap_unix_place p;
+    if (!neap_unix_place_open(&p, path, err)) return -1;
     int fd = open_socket(err), error = 0;
     if (fd >= 0 && connect(fd, (const struct sockaddr *)&p.address, sizeof p.address) != 0) error = errno;
     close(p.dir);
@@ -115,8 +112,8 @@ static void on_ready(void *arg, int events) {
 static void on_pause(void *arg) { neap_watch_set(((neap_listener *)arg)->watch, NEAP_WATCH_READ); }
 
 static bool bind_to(int fd, const char *path, neap_err *err) {
-    place p;
-    if (!place_open(&p, path, err)) return false;
+    neap_unix_place p;
+    if (!neap_unix_place_open(&p, path, err)) return false;
     bool made = fchmod(fd, 0600) == 0 && bind(fd, (const struct sockaddr *)&p.address, sizeof p.address) == 0 && listen(fd, BACKLOG) == 0;
     int error = errno;
     close(p.dir);

@@ -47,7 +47,7 @@ describe("net", function()
     local dir = suite.temp()
     local deep = dir .. "/" .. ("d"):rep(100)
     assert(os.execute("mkdir " .. deep))
-    local peer <close> = T.peer { kind = "echo", unix = dir .. "/s" }
+    local _ <close> = T.peer { kind = "echo", unix = dir .. "/s" }
     assert(os.rename(dir .. "/s", deep .. "/s"))
     T.run(function()
       local conn <close> = assert(net.connect(net.unix(deep .. "/s")))

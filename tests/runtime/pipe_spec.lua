@@ -40,7 +40,7 @@ describe("pipe", function()
   before_each(function() dir = suite.temp(); put("big", big) end)
 
   it("moves every byte between files, children and sockets", function()
-    local sink_peer <close> = T.peer { kind = "sink", unix = path("sink") }
+    local _ <close> = T.peer { kind = "sink", unix = path("sink") }
     local echo_peer <close> = T.peer { kind = "echo" }
     local hash = text.sha256(big)
     run(function()
@@ -57,9 +57,9 @@ describe("pipe", function()
       for from, open_source in pairs(sources) do
         for to, open_sink in pairs(sinks) do
           local source <close>, producer = open_source()
-          local keep <close> = producer
+          local _ <close> = producer
           local sink, consumer = open_sink()
-          local keep_too <close> = consumer
+          local _ <close> = consumer
           local back = to == "tcp" and assert(file.open(path("back"), "w"))
           local echo = back and task.spawn(function() return assert(sink:pipe(back)) end)
           local moved = assert(source:pipe(sink), from .. to)

@@ -39,7 +39,7 @@ describe("tunnel", function()
 
   it("keeps many connections apart, and lets idle ones live", function()
     local dir = suite.temp()
-    local echo <close> = T.peer { kind = "echo", unix = dir .. "/e" }
+    local _ <close> = T.peer { kind = "echo", unix = dir .. "/e" }
     T.run(function()
       local tunnel <close> = assert(net.tunnel(net.unix(dir .. "/e")))
       local idle <close> = connect(tunnel)
