@@ -2,7 +2,11 @@
  *
  * The chain and the name are verified unless the settings say otherwise; an error names the certificate and what is wrong with it.
  * Half-closing sends close_notify and nothing else; a far end that goes without its own close_notify was cut off, which is an error
- * and not an end. */
+ * and not an end.
+ *
+ * `shut` is done when the stream below took our close_notify. Who must know that the far end has everything reads on until its end,
+ * before the stream is freed: a server may still send something unasked (session tickets), and a kernel that gets bytes for a
+ * socket which was closed gives up what that socket had yet to send. */
 #ifndef NEAP_DRIVE_TLS_H
 #define NEAP_DRIVE_TLS_H
 

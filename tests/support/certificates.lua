@@ -1,7 +1,10 @@
 -- certificates.lua: authorities and certificates for tests, made by openssl.
 --
 --   local ca = certificates.authority(dir, "ours")                        ca.cert, ca.key
+--   local server <close> = certificates.serve(dir, c, "-rev")             openssl's own server: server.port, server.process
 --   local c = ca:issue("db", { "DNS:db.internal", "IP:127.0.0.1" })       c.cert, c.key; { from =, to = } sets its days
+
+local child = require "tests.support.child"
 
 local M = {}
 
@@ -36,6 +39,23 @@ function Authority:issue(name, names, days)
   sh(": >'%s.db'; openssl ca -batch -notext -config '%s.conf' -extensions x -cert '%s' -keyfile '%s' -in '%s.csr' -out '%s' -startdate %s -enddate %s",
     base, base, self.cert, self.key, base, made.cert, days.from, days.to)
   return made
+end
+
+--- A server for the length of a scope, in this directory.
+---@param dir string
+---@param certificate table
+---@return { port: integer, process: table } server
+function M.serve(dir, certificate, ...)
+  local port = T.free_port()
+  local server = child.start { cwd = dir,
+    argv = { "openssl", "s_server", "-accept", "127.0.0.1:" .. port, "-cert", certificate.cert, "-key", certificate.key, ... } }
+  server:expect("ACCEPT")
+  local function stop()
+    server:kill(9)
+    server.handle:wait()
+    server:close()
+  end
+  return setmetatable({ port = port, process = server }, { __close = stop })
 end
 
 return M
