@@ -16,7 +16,7 @@ local function published(data)
     local lines = {}
     for i, line in ipairs(step.lines or {}) do
       lines[i] = { label = line.label, text = line.text, grid = line.grid, target = line.target, ok = line.ok, note = line.note, subject = line.subject,
-        primitive = line.primitive, effect = line.effect }
+        primitive = line.primitive, effect = line.effect, plan = line.plan }
     end
     steps[n] = { number = step.number, id = step.id, title = step.title, sign = step.sign, label = step.label, destroys = step.destroys,
       manual = step.manual, withheld = step.withheld, failed = step.failed, lines = lines }

@@ -103,6 +103,23 @@ local function detail(line, indent, style)
   return out
 end
 
+local plan_lines = 12
+
+-- What would be written, below the line that says where: a difference, a body. Only its beginning: --json has all of it.
+local function content(line, indent, style)
+  if not line.plan or line.plan == "" then return {} end
+  local out, offset = {}, indent + style:mark_width() + 3
+  local clean = style:clean(line.plan, true):gsub("\n+$", "")
+  for part in (clean .. "\n"):gmatch("([^\n]*)\n") do
+    if #out == plan_lines then
+      out[#out + 1] = (" "):rep(offset) .. style:paint("dim", style:say("…"))
+      break
+    end
+    out[#out + 1] = (" "):rep(offset) .. style:paint("dim", style:cut(part, style.width - offset))
+  end
+  return out
+end
+
 local function losses(step, indent, style)
   if not step.destroys then return {} end
   local out = {}
@@ -122,6 +139,7 @@ local function step_lines(step, numbers, style)
   end
   for _, line in ipairs(step.lines or {}) do
     add(out, line.grid and grid.lines(line.grid, style, indent) or detail(line, indent, style))
+    add(out, content(line, indent, style))
   end
   if step.withheld then
     local words = ("depends on step %s, which a preview does not make"):format(tostring(step.withheld))

@@ -36,6 +36,25 @@ describe("show.plan", function()
   end)
 end)
 
+describe("show.plan, of what would be written,", function()
+  local function shown(content)
+    local data = { title = "x", environment = "demo", exit = 2, tally = { checks = 0, predicted = 1 }, steps = { { number = 1, title = "Tell them",
+      label = "predicted", sign = "+", lines = { { label = "predicted", text = "POST https://chat.example.org/x", plan = content } } } } }
+    return page(require("show.plan").lines(data, style.new { width = 60 }))
+  end
+
+  it("shows the beginning below the line that says where", function()
+    assert.matches("POST https://chat.example.org/x\n +{\"text\":\"the window begins\"}\n", shown("{\"text\":\"the window begins\"}\n"))
+    assert.matches("\n +l12\n +…\n", shown((("l%d\n"):rep(40):gsub("%%d", (function() local n = 0 return function() n = n + 1 return tostring(n) end end)()))))
+  end)
+
+  it("escapes what is in it, and no line of it is wider than the page", function()
+    local text = shown("a\27[2Jb\n" .. ("w"):rep(500))
+    assert.is_nil(text:find("\27", 1, true))
+    transcript.fits(text, 60)
+  end)
+end)
+
 describe("show.run", function()
   it("shows one step with everything recorded about it", function()
     local lines = require("show.run").lines(showcase.doubtful(), style.new { width = 80 }, { step = "4" })

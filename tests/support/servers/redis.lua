@@ -26,7 +26,7 @@ end
 function M.certificates()
   if authority then return authority end
   local dir = suite.directory() .. "/tls"
-  os.execute("mkdir -m 711 " .. dir)
+  os.execute("mkdir -p -m 711 " .. dir)
   local curve = { "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes" }
   local function new(...) openssl("req", table.unpack(table.move({ ... }, 1, select("#", ...), #curve + 1, { table.unpack(curve) }))) end
   for _, name in ipairs { "ca", "other" } do
