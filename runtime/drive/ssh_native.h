@@ -168,7 +168,7 @@ struct neap_ssh_channel {
     neap_ssh_lane lanes[3];              /* a tunnel has the first alone */
     neap_buf out;                        /* written, and not yet taken by libssh2 */
     size_t out_at;
-    bool eof_wanted, eof_sent, dropped;  /* dropped: to be closed, nobody listens any more */
+    bool eof_wanted, eof_sent, closed, dropped;          /* closed: by the far end; dropped: to be closed, nobody listens any more */
     int holders;                         /* who has it: the exec's owner, a dial, each stream handed out */
     neap_timer *late;                    /* tells from the loop what a channel without a session has to tell */
     neap_err err;                        /* why it has none */
@@ -192,6 +192,7 @@ void neap_ssh_lane_init(neap_ssh_channel *c, int n, int source, bool writes);
 bool neap_ssh_lanes_move(neap_ssh_channel *c);
 void neap_ssh_lanes_salvage(neap_ssh_channel *c);                             /* take what libssh2 still has, before it goes */
 void neap_ssh_lanes_end(neap_ssh_channel *c, const neap_err *err);            /* answer what is pending; err NULL: the ordinary end */
+void neap_ssh_lanes_no_writing(neap_ssh_channel *c);                          /* the far end takes nothing any more */
 bool neap_ssh_lanes_have_left(const neap_ssh_channel *c);
 void neap_ssh_lanes_late(neap_ssh_channel *c);                                /* give what was salvaged to who asks */
 

@@ -172,8 +172,10 @@ static void ping(neap_ssh_native *s) {
 /* Living and ending ---------------------------------------------------------------------------- */
 
 static void live(neap_ssh_channel *c) {
-    if (!neap_ssh_lanes_move(c) || c->dropped) return;
-    if (libssh2_channel_eof(c->lib) != 1 || libssh2_channel_wait_closed(c->lib) != 0) return;
+    if (!neap_ssh_lanes_move(c) || c->dropped || libssh2_channel_wait_closed(c->lib) != 0) return;
+    c->closed = true;                                /* nobody takes what is written; what came may still be read */
+    neap_ssh_lanes_no_writing(c);
+    if (c->dropped || libssh2_channel_eof(c->lib) != 1) return;
     neap_ssh_end end = {.how = NEAP_SSH_UNTOLD};
     if (c->kind == NEAP_SSH_CHANNEL_EXEC) end = end_of(c);
     c->state = NEAP_SSH_ENDS;

@@ -77,7 +77,7 @@ static void lane_write(neap_stream *s, const char *data, size_t len, neap_stream
     neap_ssh_channel *c = l->channel;
     l->done = done;
     l->done_arg = arg;
-    if (!l->writes || is_over(c) || c->eof_wanted) {
+    if (!l->writes || is_over(c) || c->closed || c->eof_wanted) {
         fail(l, false, NEAP_E_CLOSED, c->eof_wanted ? "the stream was shut" : why_over(c));
         return;
     }
@@ -91,7 +91,7 @@ static void lane_shut(neap_stream *s, neap_stream_done_fn done, void *arg) {
     l->done = done;
     l->done_arg = arg;
     c->eof_wanted = c->eof_wanted || l->writes;
-    if (!l->writes || c->eof_sent || is_over(c)) answer_done(l, NULL);
+    if (!l->writes || c->eof_sent || c->closed || is_over(c)) answer_done(l, NULL);
     else kick(c);
 }
 
@@ -150,6 +150,7 @@ static bool move_in(neap_ssh_channel *c, neap_ssh_lane *l) {
 
 static bool move_out(neap_ssh_channel *c) {
     neap_ssh_native *s = c->session;
+    if (c->closed) return true;
     while (c->out_at < c->out.len && neap_ssh_link_queued(s->link) < NEAP_SSH_OUT_MOST) {
         ssize_t n = libssh2_channel_write_ex(c->lib, 0, c->out.data + c->out_at, c->out.len - c->out_at);
         if (n == LIBSSH2_ERROR_EAGAIN || n == 0) return true;
@@ -188,6 +189,14 @@ static void salvage(neap_ssh_channel *c, neap_ssh_lane *l) {
 void neap_ssh_lanes_salvage(neap_ssh_channel *c) {
     for (int n = 0; n < 3; n++)
         if (c->lanes[n].channel && c->lanes[n].source >= 0) salvage(c, &c->lanes[n]);
+}
+
+void neap_ssh_lanes_no_writing(neap_ssh_channel *c) {
+    bool whole = c->out_at == c->out.len;            /* then only a shut is pending, and it has what it wanted */
+    neap_buf_clear(&c->out);
+    c->out_at = 0;
+    if (whole) answer_done(&c->lanes[0], NULL);
+    else fail(&c->lanes[0], false, NEAP_E_CLOSED, "the far end closed the channel");
 }
 
 bool neap_ssh_lanes_have_left(const neap_ssh_channel *c) {

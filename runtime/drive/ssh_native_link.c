@@ -7,6 +7,8 @@
  * everything and remembers it; `queued` says how much, and a channel stops producing above 256 KiB. Reading takes from what one event
  * brought; what libssh2 leaves is kept, and no more is read from the far end while 64 KiB are left.
  *
+ * Nothing of ours comes near 8 MiB, so whoever lets that much pile up makes libssh2 answer without reading: that is an end, too.
+ *
  * The end of the stream is not told to libssh2: it would refuse to give what it has decrypted already. The session looks at
  * `ended` after everybody has read.
  *
@@ -23,7 +25,7 @@
 #include "base/clock.h"
 #include "loop/watch.h"
 
-enum { PIECE_SIZE = 64 * 1024, WAITED_MS = 500 };
+enum { PIECE_SIZE = 64 * 1024, WAITED_MS = 500, OUT_LIMIT = 8 * 1024 * 1024 };
 
 struct neap_ssh_link {
     neap_loop *loop;
@@ -199,6 +201,7 @@ ssize_t neap_ssh_link_take(neap_ssh_link *l, char *buffer, size_t len) {
 ssize_t neap_ssh_link_put(neap_ssh_link *l, const char *data, size_t len) {
     if (l->cut) return -EPIPE;
     if (!l->ended) neap_buf_add(&l->out, data, len);
+    if (l->out.len > OUT_LIMIT) end(l, "the far end asks without end and does not read the answers");
     return (ssize_t)len;
 }
 

@@ -261,6 +261,67 @@ c.sendall(got.upper()); c.close()
     end)
   end)
 
+  it("loses a host that was reached through another one when that one is lost", function()
+    local atlas, iris = servers.sshd { name = "lost_way" }, servers.sshd { name = "iris" }
+    local function place(server)
+      return options { name = server.name, host = server.address, port = server.port, user = server.user,
+        known_hosts = { suite.write(suite.temp() .. "/known", server.host_line() .. "\n") } }
+    end
+    local far = place(iris)
+    far.jumps = { place(atlas) }
+    with(far, function(s)
+      local e <const> = s:exec("sleep 20")
+      assert.equal(0, run(s, "true").status)
+      atlas.kill_sessions()
+      assert.matches("lost", s:lost(true))
+      assert.equal("untold", e:wait().how)
+      e:free()
+    end)
+    atlas.remove()
+    iris.kill_all()
+  end)
+
+  it("shows a certificate where the library can", function()
+    local dir = suite.temp()
+    os.execute(("cd %s && ssh-keygen -q -t ed25519 -N '' -f ca && ssh-keygen -q -t ecdsa -N '' -f id && ssh-keygen -q -t ed25519 -N '' -f other"):format(dir))
+    local server = servers.sshd { name = "certain", config = { "TrustedUserCAKeys /etc/ssh/none" } }
+    os.execute(("cd %s && ssh-keygen -q -s ca -I test -n %s id.pub && ssh-keygen -q -s ca -I test -n %s other.pub"):format(dir, server.user, server.user))
+    server.stop()
+    suite.write(server.dir .. "/ca.pub", suite.read(dir .. "/ca.pub"))
+    T.mode(server.dir .. "/ca.pub", tonumber("644", 8))
+    suite.write(server.dir .. "/sshd_config", (suite.read(server.dir .. "/sshd_config"):gsub("/etc/ssh/none", server.dir .. "/ca.pub")))
+    server.start()
+    local known = suite.write(dir .. "/known", server.host_line() .. "\n")
+    local at = { host = server.address, port = server.port, user = server.user, known_hosts = { known }, identities = { dir .. "/id" } }
+    with(at, function(s) assert.matches("id%-cert%.pub", s:card().authenticated) end)
+    at.identities, at.certificates = { dir .. "/other" }, { dir .. "/other-cert.pub" }
+    T.run(function()
+      local s, err = T.ssh_open(options(at))
+      if s then return s:close() end
+      assert.equal("unsupported", err.code)
+      assert.matches("certificates", err.message)
+    end)
+    server.remove()
+  end)
+
+  it("tells a writer that its reader is gone, instead of waiting for room", function()
+    with({}, function(s)
+      local e <const> = s:exec("head -c 10; exit 3")
+      local input, out = e:stream(0), e:stream(1)
+      local block, err = ("x"):rep(1 << 20), nil
+      for _ = 1, 16 do
+        local _, why = input:write(block)
+        err = err or why
+      end
+      assert.equal("closed", err.code)
+      assert.equal("xxxxxxxxxx", all(out))
+      assert.equal(3, e:wait().status)
+      e:free()
+      input:close()
+      out:close()
+    end)
+  end)
+
   it("calls a command untold when its connection is killed, gives what had come, and tells of the loss once", function()
     local server = servers.sshd { name = "killed" }
     local name = suite.write(suite.directory() .. "/killed_known", server.host_line() .. "\n")
