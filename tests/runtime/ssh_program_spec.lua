@@ -1,7 +1,9 @@
 -- drive/ssh_program*.c: the user's own ssh program as a connection, against real servers.
 
+local child = require "tests.support.child"
 local servers = require "tests.support.servers"
 local suite = require "tests.support.suite"
+local system = require "native.system"
 
 describe("the ssh program as a back end", function()
   local hermes, home
@@ -105,9 +107,11 @@ describe("the ssh program as a back end", function()
       assert.matches("Connection refused", err.message)
       for _, name in ipairs { "plain", "s:o%c\\k" } do
         local path = hermes.dir .. "/" .. name
-        local peer <close> = T.peer { kind = "echo", unix = path }
+        local peer = T.peer { kind = "echo", unix = path }
         T.mode(path, tonumber("666", 8))
-        assert.equal("echo", session:dial(path, nil, "echo"), name)
+        local heard = session:dial(path, nil, "echo")
+        peer:close()
+        assert.equal("echo", heard, name)
       end
       assert.equal("", session:dial("/no/such/socket", nil, "x"))
     end)
@@ -139,9 +143,30 @@ describe("the ssh program as a back end", function()
     assert.equal(before, #private_directories())
   end)
 
+  it("ends with us, when nobody had the time to end it", function()
+    local mark = "NEAP_SPEC_LEASH=" .. suite.temp()
+    local script = suite.write(suite.temp() .. "/leash.lua", ([[
+      local session = assert(T.ssh_session { name = "hermes", file = %q, backend = "program" })
+      print("open")
+      io.stdout:flush()
+      session:exec("sleep 100")
+    ]]):format(home.config))
+    local env = { mark, "PATH=" .. os.getenv "PATH", "HOME=" .. (os.getenv "HOME" or "/"), "TMPDIR=" .. suite.temp() }
+    local ours = child.start { argv = { system.realpath "/proc/self/exe", script }, env = env }
+    ours:expect "open"
+    ours:kill(9)
+    ours:finish()
+    local until_ms = T.now_ms() + 10000
+    local function left()
+      for _, p in pairs(T.processes(mark)) do if p.marked and p.state ~= "Z" then return p.name end end
+    end
+    while left() and T.now_ms() < until_ms do T.pause(10) end
+    assert.is_nil(left())
+  end)
+
   it("turns away a host whose key changed, with both fingerprints, file and line", function()
     local other = suite.temp() .. "/key"
-    require("tests.support.child").must { argv = { "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", other } }
+    child.must { argv = { "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", other } }
     local key = suite.read(other .. ".pub"):match("^(%S+ %S+)")
     suite.write(home.known_hosts, ("# x\n[127.0.0.2]:%d %s\n"):format(hermes.port, key))
     local session, err = open()
