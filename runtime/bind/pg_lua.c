@@ -61,7 +61,16 @@ static void set_options(pg_handle *h, lua_Integer statement_ms) {
     neap_buf_close(&options);
 }
 
-/* new{url=, password=, user=, database=, role=, application=, subject=, fenced=, within_ms=, statement_ms=, max_rows=}
+/* The URL's host is reached through a unix socket in directory `socket` (a tunnel); it stays the host that policy is asked about. There
+ * libpq speaks no TLS: what carries the tunnel does. */
+static void go_through(pg_handle *h, const char *socket) {
+    h->tunnelled = true;
+    neap_pgurl_set(&h->where, "host", socket);
+    neap_pgurl_set(&h->where, "hostaddr", NULL);
+    neap_pgurl_set(&h->where, "port", "5432");
+}
+
+/* new{url=, password=, user=, database=, role=, application=, subject=, socket=, fenced=, within_ms=, statement_ms=, max_rows=}
  * -> conn | nil, err. Effect: pure. */
 static int new(lua_State *L) {
     neap_err err = NEAP_ERR_INIT;
@@ -80,7 +89,9 @@ static int new(lua_State *L) {
     if (subject) h->subject = neap_strdup(subject);
     const char *address = neap_pgurl_get(&h->where, "hostaddr"), *database = neap_pgurl_get(&h->where, "dbname");
     const char *host = address ? address : neap_pgurl_get(&h->where, "host");
+    const char *socket = text_field(L, "socket", NULL);
     if (host && host[0] != '/') h->host = neap_strdup(host);
+    if (socket) go_through(h, socket);
     if (database) h->database = neap_strdup(database);
     lua_getfield(L, 1, "fenced");
     h->fenced = lua_toboolean(L, -1);

@@ -40,6 +40,7 @@ static void set_subject(pg_handle *h) {
     else neap_buf_addf(&text, "pg:%s:%s/%s", PQhost(conn), PQport(conn), h->database);
     free(h->subject);
     h->subject = neap_buf_take(&text);
+    if (h->tunnelled) return;
     free(h->host);
     const char *place = neap_pgurl_get(&h->where, "hostaddr");    /* a name beside an address is only a name */
     if (!place) place = PQhost(conn);

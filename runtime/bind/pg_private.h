@@ -29,6 +29,7 @@ typedef struct pg_handle {
     neap_pgurl  where;
     char       *role, *application, *host, *subject;
     bool        fenced;           /* reads only, each inside the fence */
+    bool        tunnelled;        /* through a socket that stands for `host` */
     int64_t     within_ms;        /* to connect */
     int64_t     max_rows;         /* a write that changes more is rolled back; 0: no bound */
     /* who answered, known after open */

@@ -19,6 +19,7 @@ M.kind = "postgres"
 
 M.fields = {
   url = { type = "string", help = "postgresql://user@host:port/database; the URLs of Prisma, Drizzle and JDBC work too" },
+  on = { type = "string", help = "the host or container of this environment from which the URL's host is reached" },
   password = { type = "secret", help = "of the role; without it libpq's passfile is asked" },
   user = { type = "string", help = "instead of the URL's" },
   database = { type = "string", help = "instead of the URL's" },
@@ -48,7 +49,8 @@ end
 ---@effect pure
 function M.bind(role, spec, context)
   if not spec.url then raise("config", ("\"%s\" has no url"):format(role), "postgresql://user@host:port/database") end
-  return new(role, spec, context, {}, nil, nil)
+  local place = spec.on and context.target(spec.on, { "host", "container" })
+  return new(role, spec, context, { place = place }, nil, nil)
 end
 
 --- The object of another database of the server, which need not exist yet.

@@ -3,7 +3,8 @@
 -- A fenced one for reads; acting ones for writes, as many as tasks act side by side, up to MOST_ACTORS; streams (each,
 -- copy_out) each have one to themselves while they run; one holds the lock. In a preview no acting connection is ever
 -- opened: its place is taken by one that is only shown to the gate. Two tasks may ask at once; whoever comes
--- second with a connection of the same use takes the first one's.
+-- second with a connection of the same use takes the first one's. A server that stands `on` a host or a container is reached through a
+-- socket in a private directory (native.net.tunnel); whoever answers there shows the same identity card as any other.
 
 local M = {}
 
@@ -11,7 +12,9 @@ local duration = require("core.duration")
 local file = require("native.file")
 local guard = require("native.guard")
 local native = require("native.pg")
+local net = require("native.net")
 local raise = require("core.raise")
+local sql = require("native.sql")
 
 local MOST_ACTORS, MOST_IDLE = 8, 4
 
@@ -20,13 +23,27 @@ local function milliseconds(value, otherwise)
   return duration.parse(value)
 end
 
+-- The socket that stands for the server behind `on`: made once, closed with the object's connections.
+local function tunnel_of(o)
+  local server = o.server
+  if not server.tunnel then
+    local place = server.place
+    local where = raise.check(sql.url(o.spec.url)).pairs
+    if (where.host or ""):find(",", 1, true) then
+      raise("config", ("\"%s\" names several hosts and stands on \"%s\""):format(o.role, o.spec.on), "Through another host one server is reached; name that one.")
+    end
+    server.tunnel = raise.check(net.tunnel(place.ways.dial(place, where.host or "localhost", tonumber(where.port or 5432)), { name = ".s.PGSQL.5432" }))
+  end
+  return server.tunnel:dir()
+end
+
 --- What native.pg is told to connect with.
 function M.options(o, more)
   local spec = o.spec
   local all = {
     url = spec.url, user = spec.user, password = spec.password, database = o.database or spec.database, role = o.role,
     application = o.context.application, within_ms = milliseconds(spec.connect_within, 15000),
-    statement_ms = milliseconds(spec.read_within, 30000),
+    statement_ms = milliseconds(spec.read_within, 30000), socket = o.server.place and tunnel_of(o) or nil,
   }
   for key, value in pairs(more or {}) do all[key] = value end
   return all
@@ -56,11 +73,18 @@ function M.tell(o, connection)
   end
 end
 
+-- libpq only knows that its socket was closed; the tunnel knows why.
+local function check_open(o, ok, err)
+  local why = not ok and o.server.tunnel and o.server.tunnel:failure()
+  if why then error(why, 0) end
+  raise.check(ok, err)
+end
+
 local function open(o, more)
   if o.parent and not o.server.root then M.reader(o.parent) end
   more.subject = more.subject or M.subject(o)
   local connection = raise.check(native.new(M.options(o, more)))
-  raise.check(connection:open())
+  check_open(o, connection:open())
   M.tell(o, connection)
   return connection
 end
@@ -170,6 +194,10 @@ function M.close(o)
   end
   o.idle, o.actors = {}, {}
   for _, other in pairs(o.others or {}) do M.close(other) end
+  if o.server.tunnel and not o.parent then
+    o.server.tunnel:close()
+    o.server.tunnel = nil
+  end
 end
 
 return M
