@@ -39,6 +39,7 @@ void neap_redis_op_drop(neap_op *o) {
     free(op->commands);
     free(op->values);
     free(op->text);
+    free(op->subject);
     neap_redis_value_free(op->side);
     neap_buf_close(&op->plan);
     neap_buf_close(&op->gate.evidence);
@@ -192,6 +193,8 @@ static void on_answer(void *arg, const neap_redis_value *v, const neap_err *err)
 void neap_redis_op_send(redis_op *op) {
     static const char *const multi[] = {"MULTI", NULL}, *const exec[] = {"EXEC", NULL};
     neap_redis *redis = op->h->redis;
+    neap_redis_value_free(op->side);
+    op->side = NULL;
     op->answers = 0;
     neap_op_rearm(&op->gate.op);
     if (op->atomic) neap_redis_ask(redis, multi, op->h->within_ms, on_answer, op);

@@ -47,7 +47,7 @@ struct redis_op {
     redis_command *commands;
     neap_redis_value **values;    /* one for each */
     int       count, answers;
-    char     *text;               /* what people are shown */
+    char     *text, *subject;     /* what people are shown; of what reaches beyond the database, or NULL */
     neap_buf  plan;
     neap_err  err;
     int       stage, asked;       /* asked: the command whose flags or permission were asked for last */

@@ -143,9 +143,18 @@ static redis_op *new_write(lua_State *L, neap_primitive primitive) {
     return op;
 }
 
+/* What reaches beyond the database is about the whole server: in a preview its other databases are withheld too. */
+static void widen(redis_op *op) {
+    const char *slash = op->h->subject ? strrchr(op->h->subject, '/') : NULL;
+    if (op->subject || !slash) return;
+    op->subject = neap_strndup(op->h->subject, (size_t)(slash - op->h->subject));
+    op->gate.act.subject = op->subject;
+}
+
 static int begin(lua_State *L, redis_op *op) {
     for (int i = 0; i < op->count; i++) {
         neap_redis_words words = neap_redis_words_of(&op->commands[i]);
+        if (neap_redis_is_server_wide(&words)) widen(op);
         if (!neap_redis_check_act(&words, &op->err)) return neap_fail(L, &op->err);
     }
     return may_ask(L, op) ? ask_permission(L, op) : enter(L, op);

@@ -120,8 +120,11 @@ const char *neap_guard_withheld(const neap_guard *g, const char *subject) {
     return NULL;
 }
 
+/* A part that is marked already does not stand for the whole. */
 void neap_guard_mark(neap_guard *g, const char *subject, const char *step) {
-    if (!subject || neap_guard_withheld(g, subject)) return;
+    if (!subject) return;
+    for (const mark *known = g->marks; known; known = known->next)
+        if (covers(known->subject, subject)) return;
     mark *m = neap_zalloc(sizeof *m);
     m->subject = neap_strdup(subject);
     strncpy(m->step, step, sizeof m->step - 1);

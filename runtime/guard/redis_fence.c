@@ -66,6 +66,9 @@ static const char *const destroying[] = {
     "xgroup delconsumer", "function flush", "function delete", "function restore", "script flush", "cluster reset", "cluster flushslots", "cluster forget",
     "cluster replicate", "acl deluser", "acl load", "module unload", "eval", "evalsha", "fcall", "pfdebug", "failover", NULL};
 
+static const char *const server_wide[] = {"flushall", "swapdb", "move", "copy", "migrate", "debug", "shutdown", "replicaof", "slaveof", "failover", "eval", "evalsha",
+    "fcall", "cluster", NULL};
+
 static bool word_is(const neap_redis_words *w, int i, const char *text, size_t len) {
     return i < w->count && w->lens[i] == len && strncasecmp(w->text[i], text, len) == 0;
 }
@@ -133,6 +136,8 @@ bool neap_redis_check_read(const neap_redis_words *w, unsigned flags, neap_err *
     if (blocks(w)) return refuse(w, err, "with BLOCK waits", "Ask without BLOCK, again and again, with wait_until.");
     return true;
 }
+
+bool neap_redis_is_server_wide(const neap_redis_words *w) { return is_listed(w, server_wide); }
 
 bool neap_redis_destroys(const neap_redis_words *w) { return is_listed(w, destroying); }
 

@@ -23,6 +23,8 @@ bool neap_redis_check_read(const neap_redis_words *w, unsigned flags, neap_err *
 
 /* A command that takes data away, or may: FLUSHALL, DEL, EVAL. It belongs to `remove`, everything else to `write`. */
 bool neap_redis_destroys(const neap_redis_words *w);
+/* Does it reach beyond the database of its connection (FLUSHALL, SWAPDB, scripts)? */
+bool neap_redis_is_server_wide(const neap_redis_words *w);
 /* A command neither write nor remove may bring: it changes the connection itself (SELECT, MULTI, SUBSCRIBE), or turns it into something else. */
 bool neap_redis_check_act(const neap_redis_words *w, neap_err *err);
 

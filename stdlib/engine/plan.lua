@@ -108,13 +108,17 @@ function Survey:withhold_everything(step)
   end
 end
 
+-- What a preview found out about a write in one line ("300 keys match now") stands beside it; a difference of many does not.
+local function aside(plan) return plan and not plan:find("\n", 1, true) and plan or nil end
+
 -- Call a clause that writes, its writes intercepted and listed.
 function Survey:intercept(step, name, item, note)
   guard.predictions()
   local ok, result = clause.call(self, step, name, { item = item, within = step.within })
   guard.reads()
   for _, p in ipairs(guard.predictions()) do
-    self:line { label = "predicted", text = p.text, target = p.target, effect = p.effect, primitive = p.primitive, plan = p.plan, subject = p.subject, note = note }
+    self:line { label = "predicted", text = p.text, target = p.target, effect = p.effect, primitive = p.primitive, plan = p.plan, subject = p.subject,
+      note = note or aside(p.plan) }
     self.predicted = self.predicted + 1
     if p.effect == "destroy" then self.entry.sign = "-" end
   end

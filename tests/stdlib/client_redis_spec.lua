@@ -124,6 +124,21 @@ describe("client.redis", function()
     end)
   end)
 
+  it("withholds the other databases too when a change reaches beyond its own", function()
+    T.run(function()
+      local cache <close> = bind(plain())
+      local other <close> = bind(plain { database = 5 })
+      preview(function()
+        cache:remove "FLUSHDB"
+        assert.equal(0, other:size())
+        cache:remove "FLUSHALL"
+        local ok, err = pcall(other.size, other)
+        assert.is_false(ok)
+        assert.equal("withheld", err.code)
+      end)
+    end)
+  end)
+
   it("reads in a preview as the user who may do nothing else", function()
     T.run(function()
       local password = assert(secret.of(closed.passwords.default, "password of default"))
