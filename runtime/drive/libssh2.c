@@ -35,7 +35,6 @@ FORWARD_VOID(libssh2_session_set_blocking, (LIBSSH2_SESSION *session, int blocki
 FORWARD(char *, libssh2_userauth_list, (LIBSSH2_SESSION *session, const char *username, unsigned int username_len), (session, username, username_len))
 FORWARD(int, libssh2_userauth_authenticated, (LIBSSH2_SESSION *session), (session))
 FORWARD(int, libssh2_userauth_publickey, (LIBSSH2_SESSION *session, const char *username, const unsigned char *pubkeydata, size_t pubkeydata_len, LIBSSH2_USERAUTH_PUBLICKEY_SIGN_FUNC((*sign_callback)), void **abstract), (session, username, pubkeydata, pubkeydata_len, sign_callback, abstract))
-FORWARD(int, libssh2_userauth_publickey_fromfile_ex, (LIBSSH2_SESSION *session, const char *username, unsigned int username_len, const char *publickey, const char *privatekey, const char *passphrase), (session, username, username_len, publickey, privatekey, passphrase))
 FORWARD(LIBSSH2_CHANNEL *, libssh2_channel_open_ex, (LIBSSH2_SESSION *session, const char *channel_type, unsigned int channel_type_len, unsigned int window_size, unsigned int packet_size, const char *message, unsigned int message_len), (session, channel_type, channel_type_len, window_size, packet_size, message, message_len))
 FORWARD(LIBSSH2_CHANNEL *, libssh2_channel_direct_tcpip_ex, (LIBSSH2_SESSION *session, const char *host, int port, const char *shost, int sport), (session, host, port, shost, sport))
 FORWARD(int, libssh2_channel_process_startup, (LIBSSH2_CHANNEL *channel, const char *request, unsigned int request_len, const char *message, unsigned int message_len), (channel, request, request_len, message, message_len))
@@ -49,8 +48,22 @@ FORWARD(int, libssh2_channel_wait_closed, (LIBSSH2_CHANNEL *channel), (channel))
 FORWARD(int, libssh2_channel_free, (LIBSSH2_CHANNEL *channel), (channel))
 FORWARD_VOID(libssh2_free, (LIBSSH2_SESSION *session, void *ptr), (session, ptr))
 
+/* Leaks of libssh2 1.10's own, so that LeakSanitizer speaks of ours: the host key at each exchange of keys, the ephemeral key of a
+ * handshake that was given up, and two numbers of an ECDSA key that is read from a file (below OpenSSL, where no stack leads back). */
 #ifdef __SANITIZE_ADDRESS__
-/* Leaks of libssh2 1.10's own: the host key at each exchange of keys, and the ephemeral key of a handshake that was given up. */
+#include <sanitizer/lsan_interface.h>
 const char *__lsan_default_suppressions(void);
 const char *__lsan_default_suppressions(void) { return "leak:libssh2.so\n"; }
+#else
+#define __lsan_disable() ((void)0)
+#define __lsan_enable() ((void)0)
 #endif
+
+int libssh2_userauth_publickey_fromfile_ex(LIBSSH2_SESSION *session, const char *username, unsigned int username_len, const char *publickey,
+                                           const char *privatekey, const char *passphrase) {
+    NEAP_FORWARD_NAMESAKE(libssh2_userauth_publickey_fromfile_ex);
+    __lsan_disable();
+    int rc = namesake(session, username, username_len, publickey, privatekey, passphrase);
+    __lsan_enable();
+    return rc;
+}

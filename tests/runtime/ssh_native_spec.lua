@@ -291,8 +291,8 @@ c.sendall(got.upper()); c.close()
     T.mode(server.dir .. "/ca.pub", tonumber("644", 8))
     suite.write(server.dir .. "/sshd_config", (suite.read(server.dir .. "/sshd_config"):gsub("/etc/ssh/none", server.dir .. "/ca.pub")))
     server.start()
-    local known = suite.write(dir .. "/known", server.host_line() .. "\n")
-    local at = { host = server.address, port = server.port, user = server.user, known_hosts = { known }, identities = { dir .. "/id" } }
+    local name = suite.write(dir .. "/known", server.host_line() .. "\n")
+    local at = { host = server.address, port = server.port, user = server.user, known_hosts = { name }, identities = { dir .. "/id" } }
     with(at, function(s) assert.matches("id%-cert%.pub", s:card().authenticated) end)
     at.identities, at.certificates = { dir .. "/other" }, { dir .. "/other-cert.pub" }
     T.run(function()
@@ -412,7 +412,7 @@ c.sendall(got.upper()); c.close()
         task.sleep(20)
       end
       assert.is_true(rss() - before < 6 * 1024 * 1024)
-      local count, rest = 21000, nil
+      local count, rest = 21000 -- read above, in pieces of 1000
       repeat
         rest = out:read(262144)
         count = count + #(rest or "")
