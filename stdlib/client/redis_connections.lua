@@ -5,7 +5,7 @@
 -- over the reading one, and never sent. Whoever answers must stay who answered first: a server that was restarted, or another one
 -- behind the same address, ends the run.
 --
--- What the object stands on (`on`) has `dialers`: { tcp = function (object, host, port), unix = function (object, path) }, each
+-- What the object stands on (`on`) has `ways`: { dial = function (object, host, port), dial_unix = function (object, path) }, each
 -- giving a dialer of native.net's kind.
 
 local M = {}
@@ -30,7 +30,7 @@ function M.place(o)
   if spec.on then
     if not o.context.target then raise("config", ("\"%s\" stands on \"%s\", which is not bound here"):format(o.role, spec.on)) end
     o.below = o.context.target(spec.on, BELOW)
-    if not o.below.dialers then raise("config", ("\"%s\" cannot be reached through \"%s\""):format(o.role, spec.on)) end
+    if not o.below.ways then raise("config", ("\"%s\" cannot be reached through \"%s\""):format(o.role, spec.on)) end
   end
   o.where = where
   o.prefix = spec.prefix or "neap:"
@@ -39,8 +39,8 @@ end
 local function dialer_of(o)
   local where, below = o.where, o.below
   local way
-  if where.unix then way = below and below.dialers.unix(below, where.unix) or net.unix(where.unix)
-  else way = below and below.dialers.tcp(below, where.host, where.port) or net.tcp(where.host, where.port) end
+  if where.unix then way = below and below.ways.dial_unix(below, where.unix) or net.unix(where.unix)
+  else way = below and below.ways.dial(below, where.host, where.port) or net.tcp(where.host, where.port) end
   if not where.tls then return way end
   return raise.check(net.tls(way, { name = o.spec.server_name or where.host, ca = o.spec.ca, cert = o.spec.cert, key = o.spec.key }))
 end

@@ -21,7 +21,7 @@ end
 --- The way to what stands on another target, made once; nil for what is reached directly.
 ---@return userdata? dialer
 function M.way(o)
-  if o.below and not o.way then o.way = o.below.dial(o.below, { host = o.place.host, port = o.place.port }) end
+  if o.below and not o.way then o.way = o.below.ways.dial(o.below, o.place.host, o.place.port) end
   return o.way
 end
 

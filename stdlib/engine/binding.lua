@@ -5,6 +5,9 @@
 -- on a third. A circle and a name that is not there are refused, naming both. What an entry stands on is proved before
 -- the entry itself is asked anything: a password must not travel a road that leads elsewhere.
 --
+-- What something can stand on has `ways`, a closed table beside its methods that no runbook reaches: dial(object, host, port) and
+-- dial_unix(object, path) give a dialer of native.net's kind, from there to an address as it looks from there.
+--
 -- After `seal` nothing new is bound: what a clause could still bring in would have been neither proved nor shown.
 --
 -- Rejected: binding the whole environment (a runbook that needs one database would fetch every secret), and working out

@@ -155,12 +155,12 @@ describe("client.redis", function()
   it("goes through what it stands on", function()
     T.run(function()
       local asked = {}
-      local hermes = { kind = "host", dialers = {
-        tcp = function(_, host, port)
+      local hermes = { kind = "host", ways = {
+        dial = function(_, host, port)
           asked[#asked + 1] = host .. ":" .. port
           return net.tcp("127.0.0.1", server.port)
         end,
-        unix = function(_, path)
+        dial_unix = function(_, path)
           asked[#asked + 1] = path
           return net.unix(server.socket)
         end,

@@ -141,10 +141,10 @@ describe("a url", function ()
 
   try("is reached from the target it stands on", function ()
     local asked = {}
-    local below = { dial = function (_, place)
-      asked[#asked + 1] = ("%s %d"):format(place.host, place.port)
+    local below = { ways = { dial = function (_, host, port)
+      asked[#asked + 1] = ("%s %d"):format(host, port)
       return require("native.net").tcp("127.0.0.1", tonumber(web.port))
-    end }
+    end } }
     local s = site({ url = "http://inside:9000", on = "hermes" }, { target = function (role, kinds) return role == "hermes" and #kinds == 2 and below end })
     assert.equal("hello\n", s:get("/ok"):body())
     assert.equal("hello\n", s:get("/ok"):body())
