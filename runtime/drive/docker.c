@@ -24,7 +24,7 @@ struct neap_docker_call {
     void *opened_arg;
 };
 
-enum { PIECE_SIZE = 64 * 1024 };
+enum { PIECE_SIZE = 64 * 1024, HEAD_MS = 30000 };
 
 /* The engine --------------------------------------------------------------------------------------- */
 
@@ -161,12 +161,12 @@ static neap_docker_call *start(neap_docker *e, neap_http1_request *r, const char
 }
 
 neap_docker_call *neap_docker_get(neap_docker *e, const char *target, neap_docker_fn done, void *arg) {
-    neap_http1_request r = {.method = "GET"};
+    neap_http1_request r = {.method = "GET", .head_ms = HEAD_MS};
     return start(e, &r, target, false, done, arg);
 }
 
 neap_docker_call *neap_docker_get_stream(neap_docker *e, const char *target, neap_docker_fn done, void *arg) {
-    neap_http1_request r = {.method = "GET"};
+    neap_http1_request r = {.method = "GET", .head_ms = HEAD_MS};
     return start(e, &r, target, true, done, arg);
 }
 

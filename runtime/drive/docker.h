@@ -48,7 +48,7 @@ const char *neap_docker_version(const neap_docker *e);      /* "1.41"; "" before
 neap_loop *neap_docker_loop(const neap_docker *e);
 const char *neap_docker_label(const neap_docker *e);
 
-/* GET /v1.41TARGET, with everything after the version given and encoded. */
+/* GET /v1.41TARGET, with everything after the version given and encoded. An Engine that says nothing for 30 s is UNREACHABLE. */
 neap_docker_call *neap_docker_get(neap_docker *e, const char *target, neap_docker_fn done, void *arg);
 /* The same, but an answer of 2xx comes as a stream. */
 neap_docker_call *neap_docker_get_stream(neap_docker *e, const char *target, neap_docker_fn done, void *arg);

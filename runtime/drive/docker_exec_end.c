@@ -23,7 +23,11 @@ void neap_exec_finish(neap_docker_exec *x, int status, neap_err *failure) {
     if (failure) neap_err_move(&x->failure, failure);
     neap_docker_exec_free(x->killer);
     x->killer = NULL;
+    neap_docker_call_free(x->call);
+    x->call = NULL;
+    neap_exec_close_wire(x);
     if (x->late) neap_timer_stop(x->late);
+    if (x->pause) neap_timer_stop(x->pause);
     if (x->told < 3) x->told = 3, x->events.ended(x->arg, x->status, x->failure.code ? &x->failure : NULL);
     if (!x->freed) neap_exec_serve(x);
     neap_exec_release(x);
@@ -116,7 +120,7 @@ static void on_late(void *arg) {
     neap_docker_exec *x = arg;
     if (x->state == OVER) return;
     if (x->kills < 2) kill_with(x, "KILL");
-    else finish_unknown(x, "it was told to end and was not seen to");
+    else finish_unknown(x, x->pid ? "it was told to end and was not seen to" : "its image has no shell through which it could be ended");
 }
 
 static void on_signalled(void *arg, int status, const neap_err *err) {

@@ -33,6 +33,8 @@ struct neap_http1 {
     void *got_arg;
     size_t most;
     neap_timer *turn;                 /* to answer from the loop what is there already */
+    neap_timer *late;                 /* the dial, or the head, takes too long */
+    int64_t head_ms;
 
     neap_buf chunk;                   /* a piece of the body that waits for the connection */
     neap_stream_done_fn wrote;
@@ -60,8 +62,8 @@ void neap_http1_free(neap_http1 *h) {
     h->wrote = NULL;
     if (h->dialing) neap_dial_cancel(h->dialing);
     h->dialing = NULL;
-    neap_timer_free(h->turn);
-    h->turn = NULL;
+    neap_timer_free(h->turn), neap_timer_free(h->late);
+    h->turn = h->late = NULL;
     neap_stream *wire = h->wire;
     h->wire = NULL;
     neap_stream_free(wire);
@@ -73,6 +75,7 @@ void neap_http1_free(neap_http1 *h) {
 static void tell_head(neap_http1 *h, const neap_err *err) {
     neap_http1_head_fn on_head = h->on_head;
     h->on_head = NULL;
+    if (h->late) neap_timer_stop(h->late);
     if (on_head) on_head(h->arg, err);
 }
 
@@ -243,6 +246,7 @@ static void on_dialed(void *arg, neap_stream *wire, const neap_err *err) {
     } else {
         h->wire = wire;
         h->sending = true;
+        if (!h->head_ms) neap_timer_stop(h->late);
         neap_stream_write(wire, h->out.data, h->out.len, on_sent, h);
         pump(h);
     }
@@ -250,6 +254,16 @@ static void on_dialed(void *arg, neap_stream *wire, const neap_err *err) {
 }
 
 static void on_turn(void *arg) { pump(arg); }
+
+static void on_late(void *arg) {
+    neap_http1 *h = arg;
+    neap_err err = NEAP_ERR_INIT;
+    if (h->dialing) neap_dial_cancel(h->dialing);
+    h->dialing = NULL;
+    neap_err_set(&err, NEAP_E_UNREACHABLE, "%s does not answer within %lld s", h->dialer->label, (long long)(h->head_ms ? h->head_ms : NEAP_HTTP1_DIAL_MS) / 1000);
+    fail(h, &err);
+    neap_err_close(&err);
+}
 
 neap_http1 *neap_http1_start(neap_dialer *d, const neap_http1_request *r, neap_http1_head_fn on_head, void *arg) {
     neap_http1 *h = neap_zalloc(sizeof *h);
@@ -260,6 +274,9 @@ neap_http1 *neap_http1_start(neap_dialer *d, const neap_http1_request *r, neap_h
     h->on_head = on_head;
     h->arg = arg;
     h->turn = neap_timer_new(d->loop, on_turn, h);
+    h->late = neap_timer_new(d->loop, on_late, h);
+    h->head_ms = r->head_ms;
+    neap_timer_start(h->late, r->head_ms ? r->head_ms : NEAP_HTTP1_DIAL_MS);
     neap_http1_parse_init(&h->parse, strcmp(r->method, "HEAD") == 0);
     write_request(h, r);
     h->dialing = neap_dial(d, on_dialed, h);

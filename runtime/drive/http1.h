@@ -16,6 +16,8 @@
 #include "loop/dial.h"
 #include "loop/stream.h"
 
+enum { NEAP_HTTP1_DIAL_MS = 30000 };
+
 typedef struct neap_http1 neap_http1;
 /* Once, from the loop. err NULL: the head is there, and neap_http1_head answers. CLOSED and PROTOCOL: the request may have arrived; every
  * other error comes from the dialer, and nothing was sent. */
@@ -28,6 +30,7 @@ typedef struct neap_http1_request {
     size_t body_len;
     bool chunked;                               /* the body is written piece by piece instead */
     bool upgrade;                               /* ask for "tcp" in place of HTTP */
+    int64_t head_ms;                            /* how long the head may take, the dial included; 0: the dial alone has a limit */
 } neap_http1_request;
 
 /* Begin. The request is copied; the dialer is held. Never NULL: a refusal comes through `on_head`. */

@@ -243,6 +243,53 @@ describe("native.docker on an Engine", function()
     end)
   end)
 
+  describe("a connection", function()
+    local function through(options, fn)
+      if not server then return pending(why) end
+      options.socket = server.socket
+      local proxy <close> = T.proxy(options)
+      T.run(function() fn(assert(docker.open(net.tcp("127.0.0.1", proxy:port()), { role = "box" })), proxy) end)
+    end
+
+    it("over TCP, byte by byte, carries stdin, its end, and both outputs", function()
+      through({ bytes = 1 }, function(engine)
+        local r = assert(engine:read(sh("cat; echo err >&2; exit 5", { stdin = "in" })))
+        assert.same({ 5, "in", "err\n" }, { r.status, r.out, r.err })
+      end)
+    end)
+
+    it("that breaks while a command runs leaves it unknown, and its output does not end well", function()
+      through({}, function(engine, proxy)
+        local c <close> = assert(engine:start { container = box.id, argv = { "sh", "-c", "echo half; sleep 3" } })
+        assert.equal("half\n", c:stdout():read())
+        proxy:cut()
+        local bytes, broken = c:stdout():read()
+        assert.is_nil(bytes)
+        assert.equal("unknown", broken.code)
+        local r, err = c:wait()
+        assert.is_nil(r)
+        assert.equal("unknown", err.code)
+      end)
+    end)
+  end)
+
+  describe("cancelled at every moment", function()
+    with("a command leaves an outcome, no process and nothing open", function(engine)
+      local function try(wait)
+        local victim = task.spawn(pcall, function() return engine:run(sh("sleep 7531", { within_ms = 20000 })) end)
+        wait()
+        victim:cancel("the spec had enough")
+        local _, ok, err = victim:join()
+        assert.is_false(ok)
+        assert.equal("cancelled", err.code)
+        assert.equal(0, T.open_intents())
+      end
+      for turns = 0, 8 do try(function() for _ = 1, turns do task.sleep(0) end end) end
+      for _, pause in ipairs { 1, 3, 9, 27, 81, 120 } do try(function() task.sleep(pause) end) end
+      assert.is_nil(assert(engine:read { container = box.id, argv = { "ps" } }).out:find("sleep 7531", 1, true))
+    end)
+  end)
+
   describe("an image without a shell", function()
     with("runs commands too, without a pid", function(engine)
       local dir = suite.temp()
