@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "bind/capture.h"
 #include "bind/docker_command.h"
 #include "bind/feed.h"
@@ -14,7 +15,7 @@
 #include "script/raise.h"
 #include "script/task.h"
 
-enum { GRACE_MS = 5000 };
+enum { GRACE_MS = 5000, POLL_MS = 200 };
 
 typedef struct run_op {
     docker_command command;           /* first */
@@ -154,9 +155,9 @@ typedef struct probe_op {
     char *started, *user;
     int pid;
     long long ticks;
-    bool end_it;
-    enum { UNTOLD, RUNNING, GONE } fate;
-    int tries;
+    bool end_it, termed, killed;
+    int64_t until, kill_at;           /* how long the end is waited for; when TERM has had its time */
+    enum { UNTOLD, NOT_BEGUN, RUNNING, GONE } fate;
 } probe_op;
 
 static void ask(probe_op *p);
@@ -167,15 +168,16 @@ static void on_told(void *arg, int status, const neap_err *err) {
     p->fate = status == 0 ? RUNNING : status == 3 ? GONE : UNTOLD;
     neap_docker_exec_free(p->exec);
     p->exec = NULL;
-    if (p->end_it && p->fate == RUNNING && p->tries < 50) neap_timer_start(p->pause, 200);
+    if (p->fate == RUNNING && neap_clock_mono_ms() < p->until) neap_timer_start(p->pause, POLL_MS);
     else neap_op_finish(&p->base.gate.op);
 }
 
-/* TERM once, KILL after five seconds, and in between: is it still there? */
+/* TERM once, KILL once when TERM has had its time, and in between: is it still there? */
 static void ask(probe_op *p) {
     static const neap_docker_exec_events events = {.ended = on_told};
-    const char *signal = !p->end_it ? NULL : p->tries == 0 ? "TERM" : p->tries == 25 ? "KILL" : NULL;
-    p->tries++;
+    const char *signal = NULL;
+    if (p->end_it && !p->termed) signal = "TERM", p->termed = true;
+    else if (p->end_it && !p->killed && neap_clock_mono_ms() >= p->kill_at) signal = "KILL", p->killed = true;
     p->exec = neap_docker_exec_signal(p->base.h->engine, p->base.container, p->user, p->pid, p->ticks, signal, &events, p);
 }
 
@@ -209,11 +211,12 @@ static int probe_deliver(lua_State *L, neap_op *op) {
     probe_op *p = (probe_op *)op;
     neap_timer_free(p->pause);
     p->pause = NULL;
+    static const char *const words[] = {NULL, "not begun", "running", NULL};
+    static const char *const reasons[] = {"its image has no shell, so nobody can ask for it", "it was never let go", "it runs in its container",
+                                          "it has ended, and nobody can say how"};
     if (p->base.err.code) return neap_fail(L, &p->base.err);
-    if (p->fate == RUNNING) lua_pushliteral(L, "running");
-    else lua_pushnil(L);
-    lua_pushstring(L, p->fate == RUNNING ? "it runs in its container" : p->fate == GONE ? "it has ended, and nobody can say how"
-                      : "its image has no shell, so nobody can ask for it");
+    lua_pushstring(L, words[p->fate]);
+    lua_pushstring(L, reasons[p->fate]);
     return 2;
 }
 
@@ -229,6 +232,11 @@ static const neap_op_class probe_class = {"what became of a command", probe_canc
 static int probe_start(lua_State *L, neap_gate *g) {
     probe_op *p = (probe_op *)g;
     neap_buf target = NEAP_BUF_INIT;
+    if (p->pid < 0) {
+        p->fate = NOT_BEGUN;
+        neap_op_finish(&g->op);
+        return neap_await(L, &g->op);
+    }
     p->pause = neap_timer_new(neap_host_of(L)->loop, on_pause, p);
     neap_buf_addf(&target, "/containers/%s/json", p->base.container);
     p->call = neap_docker_get(p->base.h->engine, target.data, on_inspected, p);
@@ -236,8 +244,9 @@ static int probe_start(lua_State *L, neap_gate *g) {
     return neap_await(L, &g->op);
 }
 
-/* probe({container=, started=, pid=, ticks=, user=}, {end_it=}) -> "running" | nil, why: by the evidence of an intent and of its "started".
- * With end_it what still runs is ended, the resuming human's decision. Effect: read (asked by a second exec, declared). */
+/* probe(evidence, {within_ms=, end_it=}) -> "not begun" | "running" (after within_ms) | nil, why: what became of a command whose run died.
+ * `evidence` is its intent with what "started" added: it is let go only when its pid is durable, so without one it never began. With
+ * end_it what still runs is ended, the resuming human's decision. Effect: read (asked by a second exec, declared). */
 int neap_docker_probe(lua_State *L) {
     docker_handle *h = neap_docker_check(L);
     lua_settop(L, 3);
@@ -248,9 +257,12 @@ int neap_docker_probe(lua_State *L) {
     p->started = neap_docker_field(L, 2, "started");
     p->user = neap_docker_field(L, 2, "user");
     if (!p->started) neap_raisef(L, NEAP_E_USAGE, "the evidence of a command in a container names when that was started");
-    p->pid = (int)neap_docker_integer(L, 2, "pid", 0);
+    p->pid = (int)neap_docker_integer(L, 2, "pid", -1);
     p->ticks = neap_docker_integer(L, 2, "ticks", 0);
     p->end_it = neap_docker_flag(L, 3, "end_it");
+    lua_Integer within_ms = neap_docker_integer(L, 3, "within_ms", p->end_it ? 2 * GRACE_MS : 0);
+    p->until = neap_clock_mono_ms() + within_ms;
+    p->kill_at = neap_clock_mono_ms() + (within_ms / 2 < GRACE_MS ? within_ms / 2 : GRACE_MS);
     p->base.gate.start = probe_start;
     return neap_gate_enter(L, &p->base.gate);
 }

@@ -234,6 +234,8 @@ describe("native.docker on an Engine", function()
       local intent, started = records("intent")[1], records("started")[1]
       local evidence = { container = intent.container, started = intent.started, pid = started.pid, ticks = started.ticks }
       assert.equal("running", (engine:probe(evidence)))
+      assert.equal("running", (engine:probe(evidence, { within_ms = 300 })))
+      assert.equal("not begun", (engine:probe { container = intent.container, started = intent.started }))
       assert.is_nil((engine:probe(evidence, { end_it = true })))
       assert.same({ status = 143 }, c:wait())
       assert.is_nil((engine:probe(evidence)))
