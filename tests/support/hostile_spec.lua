@@ -22,6 +22,8 @@ describe("T.hostile_ssh", function()
     assert.equal("a\0b\255", r.out)
     assert.matches("\nno\n", "\n" .. r.err:gsub("\r", ""), 1, true)
     assert.equal(7, r.code)
+    local much = ("0123456789"):rep(200000)
+    assert.equal(much, assert(ssh("plain", "cat", { input = much })).out)
     assert.equal(("x"):rep(300000), assert(ssh("plain", "head -c 300000 /dev/zero | tr '\\0' x")).out)
   end)
 

@@ -30,6 +30,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -37,7 +38,7 @@
 #include "hostile_wire.h"
 #include "testlib.h"
 
-enum { PIECE = 16384 };
+enum { PIECE = 16384, WINDOW = 256 * 1024, ROOM = 1024 * 1024 };
 
 typedef struct server {
     neap_wire   wire;
@@ -51,6 +52,7 @@ typedef struct server {
     int         in, out, err;        /* the command's streams; -1: closed or none */
     pid_t       pid;
     bool        told;                /* the mode has had its first word */
+    uint32_t    taken;               /* bytes of input that the window has not got back yet */
 } server;
 
 static bool is(const server *s, const char *mode) { return strcmp(s->mode, mode) == 0; }
@@ -161,7 +163,7 @@ static void open_channel(server *s, neap_packet *p) {
     s->opened = true, s->channel = channel, s->window = neap_take_u32(p);
     reply.data[0] = 91;
     neap_put_u32(&reply, 0);
-    neap_put_u32(&reply, is(s, "no_window") ? 0 : 1 << 21);
+    neap_put_u32(&reply, is(s, "no_window") ? 0 : WINDOW);
     neap_put_u32(&reply, 32768);
     neap_wire_send(&s->wire, &reply);
 }
@@ -181,6 +183,7 @@ static void run_command(server *s, const char *command, size_t len) {
     }
     free(line);
     close(in[0]), close(out[1]), close(err[1]);
+    fcntl(in[1], F_SETPIPE_SZ, ROOM);
     s->in = in[1], s->out = out[0], s->err = err[0];
 }
 
@@ -207,9 +210,18 @@ static void on_data(server *s, neap_packet *p) {
         if (n <= 0) close(s->in), s->in = -1;
         else at += (size_t)n;
     }
+    s->taken += (uint32_t)len;
+}
+
+/* Open the window again when the command has read everything: what is on the way always fits into the pipe, so that neither we
+ * nor the command wait for the other with both hands full. */
+static void open_window(server *s) {
+    int left = 0;
+    if (!s->taken || s->closed || (s->in >= 0 && ioctl(s->in, FIONREAD, &left) == 0 && left > 0)) return;
     neap_packet more = about_channel(s, 93);
-    neap_put_u32(&more, (uint32_t)len);
-    if (!s->closed) neap_wire_send(&s->wire, &more);
+    neap_put_u32(&more, s->taken);
+    s->taken = 0;
+    neap_wire_send(&s->wire, &more);
 }
 
 /* Everything a client says once it is in. */
@@ -323,7 +335,8 @@ static void carry(server *s) {
             speak_first(s);
             continue;                                      /* what it waited for was read on the way */
         }
-        poll(fds, 3, -1);
+        poll(fds, 3, s->taken ? 1 : -1);
+        open_window(s);
         if (fds[0].revents) serve_packet(s);
         if (s->out >= 0 && fds[1].revents) relay(s, &s->out, false);
         if (s->err >= 0 && fds[2].revents) relay(s, &s->err, true);
