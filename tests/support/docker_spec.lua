@@ -103,7 +103,7 @@ describe("servers.link", function()
   end)
 end)
 
-describe("a suite with containers that is killed", function()
+describe("a suite with containers that is killed #kill", function()
   it("leaves no engine, no container, no mount and no namespace", function()
     local engine, why = servers.docker()
     if not engine then return pending(why) end

@@ -69,9 +69,10 @@ local function has_namespaces()
   return can_enter
 end
 
+-- Name and home of the caller as the machine knows them, which is what sshd goes by.
 local function own_account()
-  local me = child.must { argv = { "id", "-un" } }:gsub("%s", "")
-  return me, os.getenv("HOME")
+  local line = child.must { argv = { "sh", "-c", "getent passwd \"$(id -u)\"" } }
+  return line:match("^([^:]+)"), line:match("([^:]*):[^:]*$")
 end
 
 local function write_account(server, options)
@@ -136,13 +137,32 @@ local function try_start(server)
   return true
 end
 
--- Every process that came in through this server, the listener not counted: {[pid] = name}.
+-- Add those whose parent is among them, and theirs.
+local function add_descendants(found, all)
+  local more
+  repeat
+    more = false
+    for pid, p in pairs(all) do
+      if not found[pid] and found[p.parent] then
+        found[pid], more = p.name, true
+      end
+    end
+  until not more
+end
+
+-- Every process that came in through this server, the listener not counted: {[pid] = name}. Without a namespace: the listener's
+-- descendants, those of sessions that outlived it, and whoever has its mark in the environment.
 local function processes(server)
   local found, all = {}, T.processes("NEAP_TEST_SSHD=" .. server.dir)
   local listener = server.process and server.process:pid()
   for pid, p in pairs(all) do
-    local ours = server.mount and p.mount == server.mount or not server.mount and (p.marked or server.sessions[pid] or (listener and p.parent == listener))
-    if ours and pid ~= listener and p.state ~= "Z" then found[pid] = p.name end
+    local is_ours = server.mount and p.mount == server.mount
+    if not server.mount then is_ours = p.marked or server.sessions[pid] or pid == listener end
+    if is_ours then found[pid] = p.name end
+  end
+  if not server.mount then add_descendants(found, all) end
+  for pid in pairs(found) do
+    if pid == listener or all[pid].state == "Z" then found[pid] = nil end
   end
   return found
 end
