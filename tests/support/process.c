@@ -32,7 +32,7 @@
 typedef struct child {
     pid_t pid;                    /* 0: not started */
     int   in, out, err;           /* -1: closed; with a terminal in == out */
-    bool  reaped;
+    bool  reaped, outlives;
     int   status;
 } child;
 
@@ -129,7 +129,7 @@ static int start(lua_State *L) {
     lua_getfield(L, 1, "outlives");
     p.outlives = lua_toboolean(L, -1);
     child *c = lua_newuserdatauv(L, sizeof *c, 0);
-    *c = (child){.in = -1, .out = -1, .err = -1};
+    *c = (child){.in = -1, .out = -1, .err = -1, .outlives = p.outlives};
     luaL_setmetatable(L, CHILD_META);
     if (!(p.tty ? start_on_tty(c, &p) : start_on_pipes(c, &p))) return luaL_error(L, "cannot start \"%s\": %s", p.argv[0], strerror(errno));
     return 1;
@@ -256,7 +256,7 @@ static int child_close(lua_State *L) {
 static int child_gc(lua_State *L) {
     child *c = check_child(L);
     child_close(L);
-    if (c->pid > 0 && !c->reaped) {
+    if (c->pid > 0 && !c->reaped && !c->outlives) {
         kill(-c->pid, SIGKILL);
         waitpid(c->pid, &c->status, 0);
         c->reaped = true;

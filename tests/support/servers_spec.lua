@@ -16,6 +16,13 @@ local function wait_until(fn, what)
   end
 end
 
+local function is_there(server, wanted)
+  for _, name in pairs(server.processes()) do
+    if name == wanted then return true end
+  end
+  return false
+end
+
 describe("servers.sshd", function()
   local hermes, atlas, iris
   setup(function()
@@ -57,7 +64,7 @@ describe("servers.sshd", function()
   it("sees what a session left behind, and ends it", function()
     local home = servers.ssh_home { atlas = atlas }
     assert.equal(0, ssh(home, "atlas", "setsid sleep 60 >/dev/null 2>&1 </dev/null & echo").code)
-    wait_until(function () for _, name in pairs(atlas.processes()) do if name == "sleep" then return true end end end, "the job")
+    wait_until(function () return is_there(atlas, "sleep") end, "the job")
     atlas.kill_all()
     assert.same({}, atlas.processes())
   end)
@@ -66,12 +73,11 @@ describe("servers.sshd", function()
     local home = servers.ssh_home { atlas = atlas }
     local running = child.start { argv = { "ssh", "-F", home.config, "atlas", "setsid sleep 60 & echo up; wait" } }
     running:expect("up")
+    wait_until(function () return is_there(atlas, "sleep") end, "the job")
     atlas.kill_sessions()
     assert.equal(255, running:finish().code)
-    local names = {}
-    for _, name in pairs(atlas.processes()) do names[name] = true end
-    assert.is_true(names.sleep)
-    assert.is_nil(names.sshd)
+    assert.is_true(is_there(atlas, "sleep"))
+    assert.is_false(is_there(atlas, "sshd"))
     atlas.kill_all()
   end)
 
@@ -158,5 +164,15 @@ describe("a suite that is killed", function()
       return not T.alive(tonumber(sshd)) and not T.alive(tonumber(redis)) and not T.entries(dir)
     end
     wait_until(is_gone, "the end of " .. r.out)
+  end)
+
+  it("or that just ends without a word leaves nothing either", function()
+    local code = [[
+      package.path = "./?.lua;" .. package.path
+      print(require("tests.support.suite").directory(), require("tests.support.servers").redis().process:pid())]]
+    local file = suite.write(suite.temp() .. "/ended.lua", code)
+    local r = child.run { argv = { ("/proc/%d/exe"):format(T.pid()), file }, timeout = 30000 }
+    local dir, redis = r.out:match("(%S+)\t(%d+)")
+    wait_until(function () return not T.alive(tonumber(redis)) and not T.entries(dir) end, "the end of " .. r.out)
   end)
 end)
