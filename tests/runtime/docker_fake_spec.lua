@@ -208,6 +208,28 @@ describe("native.docker on a fake Engine", function()
   end)
 end)
 
+describe("native.docker in a preview", function()
+  local guard = require "native.guard"
+
+  it("asks, and only tells what it would change", function()
+    with({ PING, INFO, CONTAINER }, function(engine) -- no rule for a POST: one would be answered with 500
+      guard.mode("plan")
+      local _ = engine:run { container = ID, argv = { "rm", "-rf", "/data" } }
+      _ = engine:stop_container(ID)
+      _ = engine:remove_container(ID)
+      local told = {}
+      for i, prediction in ipairs(guard.predictions()) do told[i] = prediction.primitive .. " " .. prediction.text end
+      assert.same({ "docker.exec rm -rf /data", "docker.change stop container abababababab", "docker.remove remove container abababababab" }, told)
+      local ok, err = pcall(engine.inspect, engine, ID)
+      assert.is_false(ok)
+      assert.equal("withheld", err.code)
+      guard.clear()
+      assert.equal(ID, assert(engine:inspect(ID)).Id)
+      guard.mode("run")
+    end)
+  end)
+end)
+
 describe("the parser of HTTP/1.1", function()
   local function each_cut(bytes, check, bodiless)
     for _, piece in ipairs { 1, 2, 3, 7, #bytes } do check(T.http1(bytes, piece, bodiless)) end
