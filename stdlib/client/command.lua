@@ -10,6 +10,7 @@ local duration = require "core.duration"
 local guard = require "native.guard"
 local process = require "native.process"
 local raise = require "core.raise"
+local result = require "client.result"
 local system = require "native.system"
 local task = require "native.task"
 local text = require "native.text"
@@ -21,29 +22,6 @@ M.fields = {
   cwd = { type = "string", help = "the directory it runs in" },
   env = { type = "table", help = "names and values it sees besides PATH, HOME, LANG and TZ; a value may be a secret" },
 }
-
-local result_methods = {}
-local result_meta = { __index = result_methods, __name = "result" }
-
---- The exit status.
----@return integer
----@effect pure
-function result_methods:status() return self.values.status end
-
---- What it printed; the last mebibyte of it.
----@return string
----@effect pure
-function result_methods:out() return self.values.out end
-
---- What it printed to its standard error; the last mebibyte of it.
----@return string
----@effect pure
-function result_methods:err() return self.values.err end
-
---- How many bytes of output are missing at its beginning, or false.
----@return integer|false
----@effect pure
-function result_methods:truncated() return self.values.truncated end
 
 local methods, guardians = {}, {}
 local meta = { __index = methods, __name = "command" }
@@ -87,36 +65,7 @@ local function call_of(self, arguments, given)
   return call
 end
 
-local function is_allowed(status, allow)
-  if status == 0 or allow == "any" then return true end
-  for _, one in ipairs(allow or {}) do
-    if one == status then return true end
-  end
-  return false
-end
-
--- The last line that says something: programs put the reason there.
-local function last_words(values)
-  local last
-  for line in (values.err .. "\n"):gmatch("([^\n]*)\n") do
-    if line:find("%S") then last = line end
-  end
-  return last and ": " .. last:sub(1, 500) or ""
-end
-
-local function name_of(call) return text.shell(call.argv) end
-
-local function finish(call)
-  local values = raise.check(process.run(call))
-  if type(values) == "userdata" then return values end   -- a preview did not run it: withheld
-  if values.signal then
-    raise("remote", ("%s was ended by signal %d%s"):format(name_of(call), values.signal, last_words(values)))
-  end
-  if not is_allowed(values.status, call.allow) then
-    raise("remote", ("%s ended with status %d%s"):format(name_of(call), values.status, last_words(values)), nil, { status = values.status })
-  end
-  return setmetatable({ kind = "result", values = values, methods = result_methods }, result_meta)
-end
+local function finish(call) return result.of(text.shell(call.argv), raise.check(process.run(call)), call.allow) end
 
 --- Run it because it only reads: in a preview too.
 ---@param arguments? string[]
@@ -136,11 +85,11 @@ end
 ---@return table result
 ---@effect write
 function methods:run(arguments, given)
-  local result = finish(call_of(self, arguments, given))
-  if type(result) == "userdata" then
+  local ended = finish(call_of(self, arguments, given))
+  if type(ended) == "userdata" then
     for _, subject in ipairs(given and given.touches or {}) do guard.mark(subject, task.step()) end
   end
-  return result
+  return ended
 end
 
 --- What this command is, for the plan.
