@@ -14,6 +14,7 @@
 #include "base/json.h"
 #include "base/quote.h"
 #include "bind/secret_lua.h"
+#include "drive/remote_script.h"
 #include "script/raise.h"
 #include "script/task.h"
 
@@ -64,12 +65,12 @@ static char *assignment(const char *name, const char *value, size_t len) {
     return neap_buf_take(&out);
 }
 
-static void set_env(neap_command *c, const char *name, const char *value, size_t len) {
+static void set_env(char **env, const char *name, const char *value, size_t len) {
     size_t size = strlen(name);
     int n = 0;
-    while (c->env[n] && (strncmp(c->env[n], name, size) != 0 || c->env[n][size] != '=')) n++;
-    free(c->env[n]);
-    c->env[n] = assignment(name, value, len);
+    while (env[n] && (strncmp(env[n], name, size) != 0 || env[n][size] != '=')) n++;
+    free(env[n]);
+    env[n] = assignment(name, value, len);
 }
 
 static const char *check_value(lua_State *L, const char *name, size_t *len) {
@@ -81,20 +82,23 @@ static const char *check_value(lua_State *L, const char *name, size_t *len) {
     return value;
 }
 
-static void read_env(lua_State *L, int index, neap_command *c, bool inherits) {
+typedef enum { HERE, FAR, SHELL } place;             /* ours is inherited; nothing is; and a shell sets it */
+
+static void read_env(lua_State *L, int index, neap_command *c, place where) {
     int given = 0;
     bool has = lua_getfield(L, index, "env") != LUA_TNIL;
     if (has && !lua_istable(L, -1)) neap_raisef(L, NEAP_E_USAGE, "env must be a table of names and values");
     if (has) for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) given++;
     c->env = neap_zalloc(sizeof *c->env * ((size_t)given + sizeof inherited / sizeof *inherited));
-    for (const char *const *name = inherited; inherits && *name; name++)
-        if (getenv(*name)) set_env(c, *name, getenv(*name), strlen(getenv(*name)));
+    c->secrets = neap_zalloc(sizeof *c->secrets * ((size_t)given + 1));
+    for (const char *const *name = inherited; where == HERE && *name; name++)
+        if (getenv(*name)) set_env(c->env, *name, getenv(*name), strlen(getenv(*name)));
     if (has) for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {
         size_t len;
         const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tolstring(L, -2, &len) : "";
-        if (!*name || strlen(name) != len || strchr(name, '=')) neap_raisef(L, NEAP_E_USAGE, "env has a name that is none: \"%s\"", name);
+        if (!*name || strlen(name) != len || strchr(name, '=') || (where == SHELL && !neap_remote_is_name(name))) neap_raisef(L, NEAP_E_USAGE, "env has a name that is none: \"%s\"", name);
         const char *value = check_value(L, name, &len);
-        set_env(c, name, value, len);
+        set_env(where == SHELL && neap_to_secret(L, -1) ? c->secrets : c->env, name, value, len);
     }
     lua_pop(L, 1);
 }
@@ -124,10 +128,10 @@ static void read_allow(lua_State *L, int index, neap_command *c) {
     lua_pop(L, 1);
 }
 
-static void read_command(lua_State *L, int index, neap_command *c, bool inherits) {
+static void read_command(lua_State *L, int index, neap_command *c, place where) {
     luaL_checktype(L, index, LUA_TTABLE);
     read_argv(L, index, c);
-    read_env(L, index, c, inherits);
+    read_env(L, index, c, where);
     read_allow(L, index, c);
     c->cwd = opt_text(L, index, "cwd");
     c->role = opt_text(L, index, "role");
@@ -143,8 +147,9 @@ static void read_command(lua_State *L, int index, neap_command *c, bool inherits
     c->subject = neap_buf_take(&subject);
 }
 
-void neap_command_read(lua_State *L, int index, neap_command *c) { read_command(L, index, c, true); }
-void neap_command_read_far(lua_State *L, int index, neap_command *c) { read_command(L, index, c, false); }
+void neap_command_read(lua_State *L, int index, neap_command *c) { read_command(L, index, c, HERE); }
+void neap_command_read_far(lua_State *L, int index, neap_command *c) { read_command(L, index, c, FAR); }
+void neap_command_read_shell(lua_State *L, int index, neap_command *c) { read_command(L, index, c, SHELL); }
 
 static void free_list(char **list) {
     for (char **at = list; at && *at; at++) {
@@ -157,6 +162,7 @@ static void free_list(char **list) {
 void neap_command_close(neap_command *c) {
     free_list(c->argv);
     free_list(c->env);
+    free_list(c->secrets);
     free(c->cwd);
     free(c->role);
     free(c->subject);

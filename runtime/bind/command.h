@@ -7,6 +7,7 @@
 
 typedef struct neap_command {
     char **argv, **env, *cwd;
+    char **secrets;               /* for a shell elsewhere: assignments that must not stand in an argv; else they are in env */
     char *role, *subject, *text;
     bool reads;
     int64_t within_ms;            /* 0: no limit of its own */
@@ -17,6 +18,8 @@ typedef struct neap_command {
 void neap_command_read(lua_State *L, int index, neap_command *c);
 /* [-0, +0, e] the same for a command that runs elsewhere: nothing of our environment goes with it. */
 void neap_command_read_far(lua_State *L, int index, neap_command *c);
+/* [-0, +0, e] the same for one that a shell elsewhere begins: names are what a shell can set, secrets are apart. */
+void neap_command_read_shell(lua_State *L, int index, neap_command *c);
 void neap_command_close(neap_command *c);
 /* Describe it to the gate. */
 void neap_command_act(const neap_command *c, neap_gate *g);

@@ -14,6 +14,7 @@ int neap_open_process(lua_State *L);
 int neap_open_redis(lua_State *L);
 int neap_open_secret(lua_State *L);
 int neap_open_sql(lua_State *L);
+int neap_open_ssh(lua_State *L);
 int neap_open_system(lua_State *L);
 int neap_open_task(lua_State *L);
 int neap_open_term(lua_State *L);
@@ -33,6 +34,7 @@ const neap_opener neap_openers[] = {
     {"native.redis", neap_open_redis},
     {"native.secret", neap_open_secret},
     {"native.sql", neap_open_sql},
+    {"native.ssh", neap_open_ssh},
     {"native.system", neap_open_system},
     {"native.task", neap_open_task},
     {"native.term", neap_open_term},

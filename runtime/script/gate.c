@@ -155,11 +155,13 @@ static int flush(lua_State *L, int (*next)(lua_State *L, void *arg), void *arg, 
 
 /* ---- intents and outcomes ---- */
 
-static int64_t record(lua_State *L, const char *kind, neap_buf *body) {
+/* For the task that waits for the op, as long as it does; else for the one that runs. */
+static int64_t record(lua_State *L, const neap_gate *g, const char *kind, neap_buf *body) {
     neap_host *host = neap_host_of(L);
+    neap_task *task = g->op.task ? g->op.task : neap_task_of(L);
     int64_t seq = 0;
     neap_buf_addc(body, '}');
-    if (host->recorder.append) seq = host->recorder.append(host->recorder.self, kind, neap_task_scope(neap_task_of(L))->step, body->data);
+    if (host->recorder.append) seq = host->recorder.append(host->recorder.self, kind, neap_task_scope(task)->step, body->data);
     neap_buf_close(body);
     return seq;
 }
@@ -175,7 +177,7 @@ void neap_gate_record(lua_State *L, neap_gate *g, const char *kind, const char *
     neap_buf_addc(&body, '{');
     neap_json_member_int(&body, "intent", g->intent);
     add_members(&body, members);
-    record(L, kind, &body);
+    record(L, g, kind, &body);
 }
 
 void neap_gate_outcome(lua_State *L, neap_gate *g, const char *status, const char *members, const neap_err *err) {
@@ -191,7 +193,7 @@ void neap_gate_outcome(lua_State *L, neap_gate *g, const char *status, const cha
         if (*err->sqlstate) neap_json_member(&body, "sqlstate", err->sqlstate);
     }
     add_members(&body, members);
-    record(L, "outcome", &body);
+    record(L, g, "outcome", &body);
 }
 
 static void on_stop(lua_State *L, neap_op *op) {
@@ -218,7 +220,7 @@ int neap_gate_intend(lua_State *L, neap_gate *g) {
     if (neap_task_scope(neap_task_of(L))->act) neap_json_member_int(&body, "act", neap_task_scope(neap_task_of(L))->act);
     add_members(&body, g->evidence.data);
     g->intended = true;
-    g->intent = record(L, "intent", &body);
+    g->intent = record(L, g, "intent", &body);
     if (!g->op.on_stop) g->op.on_stop = on_stop;
     return flush(L, start, g, not_begun);
 }

@@ -44,7 +44,7 @@ int neap_gate_intend(lua_State *L, neap_gate *g);
  * Nothing for reads; the second call is ignored. */
 void neap_gate_outcome(lua_State *L, neap_gate *g, const char *status, const char *members, const neap_err *err);
 
-/* Append one more record of this kind about the act ("started": the pid of a child). */
+/* Append one more record of this kind about the act ("started": the pid of a child). From a callback too, while the op waits. */
 void neap_gate_record(lua_State *L, neap_gate *g, const char *kind, const char *members);
 
 /* [-0, +1, m] the list of predictions {primitive,effect,target,subject,text,plan,step} made so far, which is empty afterwards. */

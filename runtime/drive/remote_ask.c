@@ -1,0 +1,43 @@
+/* remote_ask.c -- one talk over a link; the link opens when it is closed. Who asks tries again: whether that is right depends on the question. */
+#include <stdlib.h>
+
+#include "drive/remote_job.h"
+
+struct neap_remote_ask {
+    neap_ssh_link *link;
+    neap_remote_text text;
+    neap_remote_names names;
+    neap_ssh_wait *wait;
+    neap_remote_talk *talk;
+    neap_remote_talk_fn done;
+    void *arg;
+};
+
+static void on_told(void *arg, const neap_remote_word *word, const neap_err *err) {
+    neap_remote_ask *a = arg;
+    a->done(a->arg, word, err);
+}
+
+static void on_open(void *arg, neap_ssh *ssh, const neap_err *err) {
+    neap_remote_ask *a = arg;
+    a->wait = NULL;
+    if (ssh) a->talk = neap_remote_talk_new(ssh, &a->text, &a->names, on_told, a);
+    else a->done(a->arg, NULL, err);
+}
+
+neap_remote_ask *neap_remote_ask_new(neap_ssh_link *link, neap_remote_text *text, const neap_remote_names *names, neap_remote_talk_fn done, void *arg) {
+    neap_remote_ask *a = neap_zalloc(sizeof *a);
+    *a = (neap_remote_ask){.link = neap_ssh_link_hold(link), .text = *text, .names = *names, .done = done, .arg = arg};
+    *text = (neap_remote_text){.line = NEAP_BUF_INIT, .input = NEAP_BUF_INIT};
+    a->wait = neap_ssh_link_open(link, on_open, a);
+    return a;
+}
+
+void neap_remote_ask_free(neap_remote_ask *a) {
+    if (!a) return;
+    neap_ssh_link_forgo(a->wait);
+    neap_remote_talk_free(a->talk);
+    neap_remote_text_close(&a->text);
+    neap_ssh_link_release(a->link);
+    free(a);
+}

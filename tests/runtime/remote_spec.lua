@@ -1,0 +1,444 @@
+-- What is said to a remote shell, proved without a server: the far end of these sessions is `SHELL -c` on this machine
+-- (tests/support/local_ssh.c), in every shell there is.
+local file = require "native.file"
+local secret = require "native.secret"
+local suite = require "tests.support.suite"
+local task = require "native.task"
+local text = require "native.text"
+
+local SHELLS = { "sh", "dash", "busybox", "bash" }
+
+local function has(program)
+  return os.execute("command -v " .. program .. " >/dev/null 2>&1")
+end
+
+local home
+
+-- A session in this shell, with an empty home.
+local function host(options)
+  home = suite.temp()
+  local given = { home = home, shell = "sh" }
+  for key, value in pairs(options or {}) do given[key] = value end
+  return T.local_host(given)
+end
+
+local function jobs() return home .. "/.local/state/neap/jobs" end
+
+local function sh(script, more)
+  local call = { argv = { "sh", "-c", script } }
+  for key, value in pairs(more or {}) do call[key] = value end
+  return call
+end
+
+local function records(kind)
+  local found = {}
+  for _, record in ipairs(T.records()) do
+    if record.kind == kind then found[#found + 1] = text.parse(record.body) end
+  end
+  return found
+end
+
+-- Wait until the file is there with something in it, and return that.
+local function content(path)
+  for _ = 1, 500 do
+    local f = io.open(path, "rb")
+    local all = f and f:read("a") or ""
+    if f then f:close() end
+    if #all > 0 then return all end
+    task.sleep(10)
+  end
+  error("nothing came into " .. path)
+end
+
+-- A zombie is gone: it does nothing any more.
+local function is_gone(pid)
+  local f = io.open(("/proc/%d/stat"):format(tonumber(pid)))
+  local line = f and f:read("a")
+  if f then f:close() end
+  return not line or line:match(".*%) (%a)") == "Z"
+end
+
+local function wait_gone(pid)
+  for _ = 1, 500 do
+    if is_gone(pid) then return true end
+    task.sleep(10)
+  end
+  return false
+end
+
+for _, shell in ipairs(SHELLS) do
+  describe("a remote shell: " .. shell, function ()
+    local function session()
+      if not has(shell) then pending("there is no " .. shell .. " here") end
+      return host { shell = shell }
+    end
+
+    for _, verb in ipairs { "read", "run" } do
+      it("tells status, both outputs and NUL by " .. verb, function ()
+        T.run(function ()
+          local h <close> = session()
+          local result = assert(h[verb](h, sh("printf 'a\\000b'; echo no >&2; exit 3")))
+          assert.same({ status = 3, out = "a\0b", err = "no\n", truncated = false }, result)
+        end)
+      end)
+
+      it("passes odd arguments, environment, directory and stdin by " .. verb, function ()
+        T.run(function ()
+          local h <close> = session()
+          local odd = { "-rf", "a b", "$(id)", "`id`", "'\"", "new\nline", "\27[31m", "\xff\x81", "", "*", "\\", "!!" }
+          local argv = { "printf", "[%s]", table.unpack(odd) }
+          assert.equal("[" .. table.concat(odd, "][") .. "]", h[verb](h, { argv = argv }).out)
+          local result = assert(h[verb](h, sh("pwd; printf '%s|' \"$A\" \"$B\"; cat; umask", {
+            cwd = "/", env = { A = "it's\n$x", B = secret.of("s3cret'\n$(y)", "b") }, stdin = "line\n\0rest" })))
+          assert.equal("/\nit's\n$x|‹secret b›|line\n\0rest" .. io.popen("umask"):read("a"), result.out)
+        end)
+      end)
+
+      it("tells a signal from a status by " .. verb, function ()
+        T.run(function ()
+          local h <close> = session()
+          assert.same({ signal = 9, out = "x", err = "", truncated = false }, h[verb](h, sh "printf x; kill -9 $$"))
+          assert.same({ status = 255, out = "", err = "", truncated = false }, h[verb](h, sh "exit 255"))
+        end)
+      end)
+
+      it("says what is missing by " .. verb, function ()
+        T.run(function ()
+          local h <close> = session()
+          local value, err = h[verb](h, { argv = { "no-such-program-9" } })
+          assert.is_nil(value)
+          assert.equal("remote", err.code)
+          assert.matches('there is no program "no%-such%-program%-9" on here', err.message)
+          value, err = h[verb](h, { argv = { "true" }, cwd = "/no/where" })
+          assert.is_nil(value)
+          assert.matches('cannot enter the directory "/no/where"', err.message)
+        end)
+      end)
+
+      it("carries an argv of a megabyte by " .. verb, function ()
+        T.run(function ()
+          local h <close> = session()
+          local argv = { "sh", "-c", "echo $#; printf %s \"$1\" | wc -c" , "sh" }
+          for i = 1, 20 do argv[#argv + 1] = ("x"):rep(5000) .. i end
+          assert.matches("^20\n%s*5001\n$", h[verb](h, { argv = argv }).out)
+        end)
+      end)
+    end
+
+    it("leaves nothing of a job behind", function ()
+      T.run(function ()
+        local h <close> = session()
+        assert(h:run(sh "echo done"))
+        h:close()
+        assert.same({}, T.entries(jobs()))
+      end)
+    end)
+
+    it("follows a job over a lost connection and begins it once", function ()
+      T.run(function ()
+        local h <close> = session()
+        local log = home .. "/log"
+        local loser = task.spawn(function ()
+          content(log)
+          assert.equal(1, T.local_lose())
+        end)
+        local result = assert(h:run(sh(("echo begun | tee -a %s; sleep 0.5; echo more; sleep 0.5; echo end >&2; exit 7"):format(log))))
+        loser:join()
+        assert.same({ status = 7, out = "begun\nmore\n", err = "end\n", truncated = false }, result)
+        assert.equal("begun\n", suite.read(log))
+        assert.equal(2, T.local_opened())
+      end)
+    end)
+
+    it("ends everything of a job that is cancelled", function ()
+      T.run(function ()
+        local h <close> = session()
+        local pids = home .. "/pids"
+        local runner = task.spawn(function () h:run(sh(("%s sleep 300 & echo $! $$ >%s; wait; sleep 300"):format(shell == "sh" and "trap '' TERM;" or "", pids))) end)
+        local first, second = content(pids):match("(%d+) (%d+)")
+        runner:cancel("enough")
+        local ok, err = runner:join()
+        assert.is_false(ok)
+        assert.equal("cancelled", err.code)
+        assert.is_true(wait_gone(first) and wait_gone(second))
+        assert.equal("unknown", records("outcome")[1].status)
+      end)
+    end)
+
+    it("ends everything of an attached command that is cancelled", function ()
+      T.run(function ()
+        local h <close> = session()
+        local pids = home .. "/pids"
+        local runner = task.spawn(function () h:read(sh(("sleep 300 & echo $! $$ >%s; wait"):format(pids))) end)
+        local first, second = content(pids):match("(%d+) (%d+)")
+        runner:cancel("enough")
+        assert.is_false((runner:join()))
+        assert.is_true(wait_gone(first) and wait_gone(second))
+      end)
+    end)
+
+    it("is told done, running, not begun and half when asked", function ()
+      T.run(function ()
+        local h <close> = session()
+        local function ask(job, more) return h:probe({ job = job, host = "SHA256:local", allow = { 3 } }, more or { within_ms = 0 }) end
+        assert.equal("not begun", ask "never")
+        assert.equal("not begun", ask "never")
+        os.execute(("cd %s && mkdir done bad half dead && echo e 3 >done/rc && echo e 4 >bad/rc && echo 1 >done/pid && echo 1 >bad/pid && echo 999999 77 >dead/pid"):format(jobs()))
+        assert.same({ "done", 3 }, { ask "done" })
+        assert.same({ "half", 4 }, { ask "bad" })
+        assert.is_nil((ask "dead"))
+        if shell == "sh" then assert.equal("half", ask "half") end     -- takes three seconds
+        local log = home .. "/log"
+        local runner = task.spawn(function () return h:run(sh(("echo x >%s; exec sleep 300"):format(log))) end)
+        content(log)
+        local name = records("intent")[1].job
+        assert.equal("running", ask(name))
+        assert.not_equal("running", (ask(name, { within_ms = 5000, end_it = true })))
+        local _, result = runner:join()
+        assert.same(15, result.signal)
+      end)
+    end)
+  end)
+end
+
+describe("a job on a host", function ()
+  it("is journaled with its name, the host's key, its pid and its end", function ()
+    T.run(function ()
+      local h <close> = host()
+      assert(h:read { argv = { "true" } })           -- opens it: from now on the key is known
+      assert(h:run(sh("exit 2", { allow = { 2 }, role = "hermes" })))
+      local intent, started, outcome = records("intent")[1], records("started")[1], records("outcome")[1]
+      assert.equal("host.run", intent.primitive)
+      assert.equal("hermes", intent.target)
+      assert.equal("host:SHA256:local", intent.subject)
+      assert.equal("SHA256:local", intent.host)
+      assert.same({ 2 }, intent.allow)
+      assert.matches("^%x+$", intent.job)
+      assert.is_true(started.pid > 1 and started.started > 0)
+      assert.same({ "ok", 2 }, { outcome.status, outcome.exit })
+    end)
+  end)
+
+  it("is told live", function ()
+    T.run(function ()
+      local h <close> = host()
+      local log = home .. "/log"
+      local runner = task.spawn(function () return h:run(sh(("echo early; while [ ! -e %s ]; do sleep 0.05; done"):format(log))) end)
+      task.sleep(1200)                               -- two rounds of the teller; what is proved is that nothing is waited for below
+      T.local_lose()
+      suite.write(log, "x")
+      local ok, result = runner:join()
+      assert.is_true(ok)
+      assert.equal("early\n", result.out)
+    end)
+  end)
+
+  it("keeps the last mebibyte of what it prints, skips the rest at the far end and counts it", function ()
+    T.run(function ()
+      local h <close> = host()
+      local result = assert(h:run(sh "head -c 5000000 /dev/zero; printf end"))
+      assert.equal(1 << 20, #result.out)
+      assert.matches("\0end$", result.out)
+      assert.equal(5000003 - (1 << 20), result.truncated)
+    end)
+  end)
+
+  it("is unknown when the host stays away, and goes on there", function ()
+    T.run(function ()
+      local h <close> = host()
+      local log = home .. "/log"
+      task.spawn(function ()
+        content(log)
+        T.local_away(1000)
+        T.local_lose()
+      end)
+      local value, err = h:run(sh(("echo $$ >%s; sleep 1; echo end >>%s"):format(log, log), { within_ms = 3000 }))
+      assert.is_nil(value)
+      assert.equal("unknown", err.code)
+      assert.equal("unknown", records("outcome")[1].status)
+      assert.matches("end\n$", suite.read(log))
+    end)
+  end)
+
+  it("is not begun when the host is away from the start", function ()
+    T.run(function ()
+      local h <close> = host()
+      T.local_away(1)
+      local value, err = h:run(sh "echo never")
+      assert.is_nil(value)
+      assert.equal("unreachable", err.code)
+      assert.equal("failed", records("outcome")[1].status)
+    end)
+  end)
+
+  it("is not asked about on a machine that shows another key", function ()
+    T.run(function ()
+      local h <close> = host()
+      local log = home .. "/log"
+      local loser = task.spawn(function ()
+        content(log)
+        T.local_key("SHA256:other")
+        T.local_lose()
+      end)
+      local value, err = h:run(sh(("echo $$ >%s; sleep 0.3"):format(log)))
+      loser:join()
+      assert.is_nil(value)
+      assert.equal("unknown", err.code)
+      assert.matches("another host key", err.message)
+      assert.is_true(wait_gone(content(log)))
+    end)
+  end)
+
+  it("is stopped at its deadline with everything it started", function ()
+    T.run(function ()
+      local h <close> = host()
+      local pids = home .. "/pids"
+      local value, err = h:run(sh(("sleep 300 & echo $! >%s; wait"):format(pids), { within_ms = 700 }))
+      assert.is_nil(value)
+      assert.equal("timeout", err.code)
+      assert.is_true(wait_gone(content(pids)))
+    end)
+  end)
+
+  it("cannot begin after somebody was told that it did not", function ()
+    T.run(function ()
+      local h <close> = host()
+      assert.equal("not begun", h:probe({ job = "late", host = "SHA256:local" }, { within_ms = 0 }))
+      assert.is_not_nil(io.open(jobs() .. "/late/void")):close()
+    end)
+  end)
+
+  it("needs setsid, and says so", function ()
+    local bin = suite.temp()
+    for _, name in ipairs { "sh", "mkdir", "dd", "cat", "ls" } do os.execute(("ln -s $(command -v %s) %s/"):format(name, bin)) end
+    T.run(function ()
+      local h <close> = host { path = bin }
+      local value, err = h:run(sh "echo never")
+      assert.is_nil(value)
+      assert.equal("unsupported", err.code)
+      assert.matches("setsid", err.message)
+      assert.equal("here\n", h:read(sh "echo here").out)
+    end)
+  end)
+
+  it("sweeps what is older than seven days and not alive", function ()
+    T.run(function ()
+      local h <close> = host()
+      assert(h:run(sh "true"))
+      h:close()
+      os.execute(("cd %s && mkdir old alive young && echo e 0 >old/rc && echo $PPID $(cut -d' ' -f22 /proc/$PPID/stat) >alive/pid && touch -d '8 days ago' old alive"):format(jobs()))
+      local h2 <close> = T.local_host { home = home }
+      assert(h2:run(sh "true"))
+      h2:close()
+      local left = T.entries(jobs())
+      table.sort(left)
+      assert.same({ "alive", "young" }, left)
+    end)
+  end)
+
+  it("never shows a secret in an argument of any process", function ()
+    T.run(function ()
+      local h <close> = host()
+      local result = assert(h:run(sh("cat /proc/[0-9]*/cmdline 2>/dev/null | grep -ac 'hunter2-hunte[r]2'; printf %s \"$S\" | wc -c", { env = { S = secret.of("hunter2-hunter2", "s") } })))
+      assert.matches("^0\n%s*15\n$", result.out)
+      result = assert(h:read(sh("cat /proc/[0-9]*/cmdline 2>/dev/null | grep -ac 'hunter2-hunte[r]2'; printf %s \"$S\" | wc -c", { env = { S = secret.of("hunter2-hunter2", "s") } })))
+      assert.matches("^0\n%s*15\n$", result.out)
+    end)
+  end)
+end)
+
+describe("an attached command on a host", function ()
+  it("is untold when the connection is lost: a read may be asked again, a write is unknown", function ()
+    T.run(function ()
+      local h <close> = host()
+      local log = home .. "/log"
+      local function lose() content(log) os.remove(log) T.local_lose() end
+      local loser = task.spawn(lose)
+      local value, err = h:read(sh(("echo $$ >%s; exec sleep 0.3"):format(log)))
+      loser:join()
+      assert.is_nil(value)
+      assert.same({ "closed", true }, { err.code, err.retry })
+      local from <close> = file.open("/dev/null", "r")
+      loser = task.spawn(lose)
+      value, err = h:run(sh(("echo $$ >%s; exec sleep 0.3"):format(log), { stdin = from }))
+      loser:join()
+      assert.is_nil(value)
+      assert.equal("unknown", err.code)
+      assert.equal("unknown", records("outcome")[1].status)
+      task.sleep(400)
+    end)
+  end)
+
+  it("takes its stdin from a stream", function ()
+    local dir = suite.temp()
+    suite.write(dir .. "/in", ("0123456789"):rep(100000))
+    T.run(function ()
+      local h <close> = host()
+      local from <close> = file.open(dir .. "/in", "r")
+      assert.equal("1000000\n", h:run(sh("wc -c", { stdin = from })).out:gsub(" ", ""))
+    end)
+  end)
+
+  it("has streams of its own beside the task", function ()
+    T.run(function ()
+      local h <close> = host()
+      local c <close> = assert(h:start(sh "cat; echo said >&2; exit 4"))
+      assert(c:stdin():write("forth"))
+      assert.equal("forth", c:stdout():read(100))
+      c:stdin():close()
+      assert.is_nil(c:stdout():read(100))
+      assert.equal("said\n", c:stderr():read(100))
+      assert.is_nil(c:stderr():read(100))
+      assert.same({ status = 4 }, c:wait())
+      assert.equal(records("started")[1].pid, c:pid())
+      assert.equal("failed", records("outcome")[1].status)
+    end)
+  end)
+
+  it("ends with its scope, on the host too", function ()
+    T.run(function ()
+      local h <close> = host()
+      local pid
+      do
+        local c <close> = assert(h:start(sh "sleep 300 & echo $!; wait"))
+        pid = c:stdout():read(100)
+      end
+      assert.is_true(wait_gone(pid))
+    end)
+  end)
+
+  it("tells what sudo says, with the line that would allow it", function ()
+    local bin = suite.temp()
+    suite.write(bin .. "/sudo", "#!/bin/sh\necho 'sudo: a password is required' >&2\nexit 1\n")
+    os.execute("chmod 755 " .. bin .. "/sudo")
+    T.run(function ()
+      local h <close> = host { path = bin .. ":" .. os.getenv("PATH") }
+      for _, verb in ipairs { "read", "run" } do
+        local value, err = h[verb](h, sh("echo never", { sudo = "postgres" }))
+        assert.is_nil(value)
+        assert.equal("auth", err.code)
+        assert.matches("sudo on here refuses: sudo: a password is required", err.message)
+        assert.matches("me ALL=%(postgres%) NOPASSWD: ALL", err.hint)
+      end
+    end)
+  end)
+
+  it("keeps the last mebibyte of an endless stream, until its deadline", function ()
+    T.run(function ()
+      local h <close> = host()
+      local value, err = h:read(sh("yes", { within_ms = 300 }))
+      assert.is_nil(value)
+      assert.equal("timeout", err.code)
+      local result = assert(h:read(sh "head -c 3000000 /dev/zero"))
+      assert.equal(3000000 - (1 << 20), result.truncated)
+    end)
+  end)
+
+  it("has no word of ours in what it printed, however it is cut", function ()
+    T.run(function ()
+      local h <close> = host()
+      local result = assert(h:read(sh "printf '\\036no word' >&2; printf '\\036%s\\036\\036' >&2"))
+      assert.equal("\30no word\30\30\30", result.err)
+    end)
+  end)
+end)
