@@ -1,0 +1,258 @@
+-- native.ssh against a real sshd, by both back ends: three ends that differ, connections killed at random moments, nothing left running.
+local file = require "native.file"
+local secret = require "native.secret"
+local servers = require "tests.support.servers"
+local ssh = require "native.ssh"
+local suite = require "tests.support.suite"
+local task = require "native.task"
+local text = require "native.text"
+
+local hermes
+
+local function sh(script, more)
+  local call = { argv = { "sh", "-c", script } }
+  for key, value in pairs(more or {}) do call[key] = value end
+  return call
+end
+
+local function open(more)
+  local home = servers.ssh_home { hermes = hermes }
+  local given = { name = "hermes", role = "hermes", config = home.config }
+  for key, value in pairs(more or {}) do given[key] = value end
+  return assert(ssh.open(given))
+end
+
+-- Wait until the file is there with something in it, and return that.
+local function content(path)
+  for _ = 1, 1000 do
+    local f = io.open(path, "rb")
+    local all = f and f:read("a") or ""
+    if f then f:close() end
+    if #all > 0 then return all end
+    task.sleep(10)
+  end
+  error("nothing came into " .. path)
+end
+
+-- A zombie is gone: it does nothing any more.
+local function is_gone(pid)
+  local f = io.open(("/proc/%d/stat"):format(tonumber(pid)))
+  local line = f and f:read("a")
+  if f then f:close() end
+  return not line or line:match(".*%) (%a)") == "Z"
+end
+
+local function wait_gone(pid)
+  for _ = 1, 1000 do
+    if is_gone(pid) then return true end
+    task.sleep(10)
+  end
+  return false
+end
+
+-- A directory the account on the host can write into.
+local function shared()
+  local dir = suite.temp()
+  os.execute("chmod 711 " .. suite.directory() .. " && chmod 1777 " .. dir)
+  return dir
+end
+
+local function outcome(n)
+  local found = {}
+  for _, record in ipairs(T.records()) do
+    if record.kind == "outcome" then found[#found + 1] = text.parse(record.body).status end
+  end
+  return found[n or #found]
+end
+
+for _, backend in ipairs { "libssh2", "program" } do
+  describe("a host by " .. backend, function ()
+    setup(function () hermes = servers.sshd { name = "hermes", sudo = true } end)
+
+    it("says who it is", function ()
+      T.run(function ()
+        local h <close> = open { backend = backend }
+        local card = h:card()
+        assert.equal(hermes.fingerprint "ed25519", card.fingerprint)
+        assert.equal("host:" .. card.fingerprint, card.id)
+        assert.equal(hermes.user, card.user)
+        assert.is_false(h:lost())
+      end)
+    end)
+
+    for _, verb in ipairs { "read", "run" } do
+      it("tells a status, a signal and zero apart by " .. verb, function ()
+        T.run(function ()
+          local h <close> = open { backend = backend }
+          assert.same({ status = 3, out = "a\0b", err = "no\n", truncated = false }, h[verb](h, sh("printf 'a\\000b'; echo no >&2; exit 3")))
+          assert.equal(9, h[verb](h, sh "kill -9 $$").signal)
+          assert.same({ status = 0, out = "", err = "", truncated = false }, h[verb](h, sh "true"))
+        end)
+      end)
+
+      it("brings stdin, environment and secrets by " .. verb, function ()
+        T.run(function ()
+          local h <close> = open { backend = backend }
+          local result = assert(h[verb](h, sh("pwd; printf '%s|%s|' \"$A\" \"$S\"; cat", { cwd = "/", env = { A = "a\n'b'", S = secret.of("violet-raven-78", "s") },
+            stdin = ("x"):rep(200000) })))
+          assert.equal("/\na\n'b'|‹secret s›|" .. ("x"):rep(200000), result.out)
+        end)
+      end)
+    end
+
+    it("finds an attached command untold when its connection is killed, and its process by the evidence", function ()
+      local dir = shared()
+      T.run(function ()
+        local h <close> = open { backend = backend }
+        local killer = task.spawn(function ()
+          content(dir .. "/pid")
+          hermes.kill_sessions()
+        end)
+        local value, err = h:read(sh(("echo $$ >%s/pid; sleep 1; echo end >%s/end"):format(dir, dir)))
+        killer:join()
+        assert.is_nil(value)
+        assert.same({ "closed", true }, { err.code, err.retry })
+        assert.equal("end\n", content(dir .. "/end"))
+      end)
+    end)
+
+    it("follows a job over connections that are killed, and begins it once", function ()
+      local dir = shared()
+      T.run(function ()
+        local h <close> = open { backend = backend }
+        local killer = task.spawn(function ()
+          content(dir .. "/log")
+          hermes.kill_sessions()
+        end)
+        local result, err = h:run(sh(("echo begun >>%s/log; echo one; sleep 1; echo two; exit 5"):format(dir)))
+        killer:join()
+        assert.is_not_nil(result, err and err.message)
+        assert.same({ status = 5, out = "one\ntwo\n", err = "", truncated = false }, result)
+        assert.equal("begun\n", suite.read(dir .. "/log"))
+      end)
+    end)
+
+    it("leaves no process of a cancelled job or command", function ()
+      local dir = shared()
+      T.run(function ()
+        local h <close> = open { backend = backend }
+        for _, verb in ipairs { "run", "read" } do
+          local path = ("%s/%s"):format(dir, verb)
+          local runner = task.spawn(function () return h[verb](h, sh(("sleep 300 & echo $! $$ >%s; wait"):format(path))) end)
+          local first, second = content(path):match("(%d+) (%d+)")
+          runner:cancel "enough"
+          assert.is_false((runner:join()))
+          assert.is_true(wait_gone(first) and wait_gone(second))
+        end
+      end)
+    end)
+
+    it("keeps the last mebibyte of an endless stream and of a line without end", function ()
+      T.run(function ()
+        local h <close> = open { backend = backend }
+        local value, err = h:read(sh("yes", { within_ms = 500 }))
+        assert.is_nil(value)
+        assert.equal("timeout", err.code)
+        local result = assert(h:read(sh "head -c 20000000 /dev/zero; printf '\\033]0;x\\007'"))
+        assert.equal(1 << 20, #result.out)
+        assert.equal(20000006 - (1 << 20), result.truncated)
+      end)
+    end)
+
+    it("has streams beside the task", function ()
+      T.run(function ()
+        local h <close> = open { backend = backend }
+        local c <close> = assert(h:start(sh "cat; exit 4"))
+        assert(c:stdin():write "forth")
+        assert.equal("forth", c:stdout():read(100))
+        assert(c:stdin():shut())
+        assert.is_nil((c:stdout():read(100)))
+        assert.same({ status = 4 }, c:wait())
+        assert.equal("failed", outcome())
+      end)
+    end)
+
+    it("works as root where sudo lets it", function ()
+      T.run(function ()
+        local h <close> = open { backend = backend, sudo = true }
+        local result, err = h:read(sh "id -u")
+        if not result then pending("sudo is not here: " .. err.message) end
+        assert.equal("0\n", result.out)
+        result = assert(h:run(sh("id -u; cat", { stdin = "in" })))
+        assert.equal("0\nin", result.out)
+      end)
+    end)
+  end)
+end
+
+describe("jobs on a host whose connections are killed", function ()
+  -- So many jobs of three seconds, twenty at a time, each with a connection of its own; meanwhile every session is killed again and again.
+  local function survive(count)
+    local dir = shared()
+    T.run(function ()
+      local results, running, over = {}, {}, false
+      local killer = task.spawn(function ()
+        while not over do
+          task.sleep(math.random(50, 900))
+          hermes.kill_sessions()
+        end
+      end)
+      local function one(n)
+        local ok, h = pcall(open, {})
+        if not ok then results[n] = "not begun" return end
+        local result, err = h:run(sh(("echo %d >>%s/log; sleep 3; echo end %d"):format(n, dir, n)))
+        results[n] = result and (result.out == ("end %d\n"):format(n) and result.status == 0 and "ok" or "wrong") or err.code
+        h:close()
+      end
+      for first = 1, count, 20 do
+        for n = first, math.min(first + 19, count) do running[n] = task.spawn(function () one(n) end) end
+        for n = first, math.min(first + 19, count) do assert(running[n]:join()) end
+      end
+      over = true
+      killer:join()
+      local began, tally = {}, {}
+      for line in suite.read(dir .. "/log"):gmatch("%d+") do began[tonumber(line)] = (began[tonumber(line)] or 0) + 1 end
+      for n = 1, count do
+        tally[results[n]] = (tally[results[n]] or 0) + 1
+        assert.is_true((began[n] or 0) <= 1, ("job %d was begun %s times"):format(n, began[n]))
+        if results[n] == "ok" then assert.equal(1, began[n]) end
+      end
+      assert.is_nil(tally.wrong)
+      assert.is_true((tally.ok or 0) > count // 2, text.json(tally))
+    end)
+  end
+
+  setup(function () hermes = servers.sshd { name = "hermes", sudo = true, config = { "MaxStartups 200" } } end)
+
+  it("are followed to their ends or unknown, and none is begun twice: 20 at once", function () survive(20) end)
+  it("are followed to their ends or unknown, and none is begun twice: 100, 20 at a time #long", function () survive(100) end)
+
+  it("are found by whoever resumes: running, then ended", function ()
+    local dir = shared()
+    T.run(function ()
+      local h <close> = open {}
+      local runner = task.spawn(function () return h:run(sh(("echo $$ >%s/pid; sleep 300"):format(dir))) end)
+      local pid = content(dir .. "/pid")
+      local evidence
+      for _, record in ipairs(T.records()) do
+        if record.kind == "intent" then evidence = text.parse(record.body) end
+      end
+      local other <close> = open {}
+      assert.equal("running", (other:probe(evidence, { within_ms = 200 })))
+      assert.not_equal("running", (other:probe(evidence, { within_ms = 5000, end_it = true })))
+      assert.is_true(wait_gone(pid))
+      runner:join()
+    end)
+  end)
+
+  it("take a stream as stdin, attached", function ()
+    local dir = suite.temp()
+    suite.write(dir .. "/in", ("0123456789"):rep(100000))
+    T.run(function ()
+      local h <close> = open {}
+      local from <close> = file.open(dir .. "/in", "r")
+      assert.matches("^ *1000000\n", h:run(sh("wc -c", { stdin = from })).out)
+      assert.equal("ok", outcome())
+    end)
+  end)
+end)
