@@ -29,6 +29,7 @@ M.fields = {
   key = { type = "string", help = "file of the key to it" },
   server_name = { type = "string", help = "the name in the server's certificate, where it is not the host's" },
   pin = { type = "string", help = "the identity this must be: redis:<run_id>/<db>; a restarted server is another one" },
+  lock = { type = "boolean", help = "false: nobody else is kept out, and nothing can be changed; for a user who may only read" },
   prefix = { type = "string", help = "of neap's own keys, \"neap:\"; the user's ACL must allow <prefix>lock:<db> and <prefix>hold:<db>" },
   connect_within = { type = "string", help = "time to connect, \"15s\"" },
   read_within = { type = "string", help = "time for one command, \"30s\"" },

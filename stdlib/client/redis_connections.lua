@@ -103,6 +103,9 @@ end
 --- A connection to act on; in a preview one that only shows.
 function M.actor(o)
   if guard.mode() == "plan" then return M.reader(o) end
+  if o.spec.lock == false or o.unlocked then
+    raise("refused", ("\"%s\" is not locked, so nothing is changed"):format(o.role), "A replica is only read, and so is an entry with lock = false.")
+  end
   local connection = idle_actor(o)
   if connection then return connection end
   connection = open(o)

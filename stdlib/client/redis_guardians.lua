@@ -1,7 +1,8 @@
 --- What the engine asks of a Redis object and runbooks do not: who has it, that it stays ours, and what became of a write whose run died.
 --
 -- The lock is a key that expires unless it is renewed, the hold one that stays. Both live in the database they guard, so a run that flushes
--- it takes them away: the lock is set again by the next proof, unless somebody was faster, and so is the hold.
+-- it takes them away: the lock is set again by the next proof, unless somebody was faster, and so is the hold. What cannot be changed
+-- needs neither: a replica, and an entry with lock = false.
 
 local connections = require("client.redis_connections")
 local raise = require("core.raise")
@@ -18,11 +19,21 @@ local function words_of(o)
   return ("%s by %s on %s since %s (%s)"):format(o.context.application, system.user(), system.host(), system.iso(system.wall_ms()), system.random_id())
 end
 
+local function is_only_read(o) return o.spec.lock == false or connections.reader(o):card().state == "slave" end
+
 --- Take the database for this run: true, or nil and who has it.
-function guardians.lock(o) return connections.locker(o):lock(lock_key(o), words_of(o)) end
+function guardians.lock(o)
+  o.unlocked = is_only_read(o)
+  if o.unlocked then return true end
+  local ok, err = connections.locker(o):lock(lock_key(o), words_of(o))
+  if ok or err.code == "busy" then return ok, err end
+  error(raise.new(err.code, ("\"%s\" cannot be locked: %s"):format(o.role, err.message),
+    ("Allow the user SET, GET, WATCH, MULTI, EXEC, PEXPIRE and DEL of the keys %s*, choose another prefix, or say lock = false."):format(o.prefix)), 0)
+end
 
 --- Is the lock still ours? Asks the server, and renews it. A hold that was flushed is put back.
 function guardians.prove(o)
+  if is_only_read(o) then return true end
   local connection = o.locking
   if not connection or not connection:is_open() or connection:has_lock() ~= true then return false end
   if o.held_words and connection:hold_get(hold_key(o)) == nil then raise.check(connection:hold_set(hold_key(o), o.held_words)) end
@@ -31,6 +42,7 @@ end
 
 --- The text of the hold on the database, whoever left it; nil when there is none.
 function guardians.held(o)
+  if is_only_read(o) then return nil end
   local held, err = connections.locker(o):hold_get(hold_key(o))
   if held == nil and err ~= nil then error(err, 0) end
   return held
@@ -38,12 +50,14 @@ end
 
 --- Leave a hold: the text stays when this run dies.
 function guardians.hold(o, words)
+  if is_only_read(o) then return true end
   o.held_words = words
   return raise.check(connections.locker(o):hold_set(hold_key(o), words))
 end
 
 --- Take the hold away.
 function guardians.release(o)
+  if is_only_read(o) then return true end
   o.held_words = nil
   return raise.check(connections.locker(o):hold_clear(hold_key(o)))
 end

@@ -267,6 +267,32 @@ describe("client.redis", function()
       end)
     end)
 
+    it("leave alone what is only read, and say what a user must be allowed to lock", function()
+      local replica = servers.redis { name = "replica", open = true, settings = { "replicaof 127.0.0.1 " .. server.port } }
+      T.run(function()
+        local copy <close> = bind { url = replica.url(nil, 0) }
+        assert.is_true(guardians.lock(copy.object))
+        assert.is_true(guardians.prove(copy.object))
+        guardians.hold(copy.object, "run 1f")
+        guardians.release(copy.object)
+        local password = assert(secret.of(closed.passwords.app, "password of app"))
+        local url = closed.url(nil, 0)
+        local app <close> = bind { url = url, user = "app", password = password }
+        local ok, err = pcall(guardians.lock, app.object)
+        assert.is_false(ok)
+        assert.equal("refused", err.code)
+        assert.truthy(err.hint:find("neap:*", 1, true))
+        local own <close> = bind { url = url, user = "app", password = password, prefix = "app:neap:" }
+        assert.is_true(guardians.lock(own.object))
+        local free <close> = bind { url = url, user = "app", password = password, lock = false }
+        assert.is_true(guardians.lock(free.object))
+        ok, err = pcall(free.set, free, "app:1", "x")
+        assert.is_false(ok)
+        assert.equal("refused", err.code)
+      end)
+      replica.remove()
+    end)
+
     it("judge a removal that was interrupted by what still matches, and nothing else", function()
       T.run(function()
         local cache <close> = bind(plain())
