@@ -225,7 +225,7 @@ void neap_redis_ask(neap_redis *c, const char *const *words, int64_t within_ms, 
     enum { MOST = 16 };
     size_t lens[MOST];
     int count = 0;
-    for (; words[count] && count < MOST; count++) lens[count] = strlen(words[count]);
+    for (; count < MOST && words[count]; count++) lens[count] = strlen(words[count]);
     neap_redis_send(c, count, words, lens, within_ms, done, arg);
 }
 
