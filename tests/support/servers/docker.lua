@@ -46,7 +46,8 @@ local function file_system(dir) return (child.must { argv = { "stat", "-f", "-c"
 
 local function daemon_argv(engine)
   local argv = { program("dockerd"), "--data-root", engine.dir .. "/data", "--exec-root", engine.dir .. "/exec", "--pidfile",
-    engine.dir .. "/dockerd.pid", "-H", "unix://" .. engine.socket, "--cgroup-parent", "/" .. engine.cgroup }
+    engine.dir .. "/dockerd.pid", "-H", "unix://" .. engine.socket, "--exec-opt",
+    "native.cgroupdriver=cgroupfs", "--cgroup-parent", "/" .. engine.cgroup }
   local function add(...) table.move({ ... }, 1, select("#", ...), #argv + 1, argv) end
   if file_system(engine.dir) == "overlayfs" then add("--storage-driver", "vfs") end
   if engine.netns then return engine.netns.enter(argv) end
