@@ -15,11 +15,13 @@ local SETTINGS = {
 }
 local SECRET_SOURCES = { "env", "file", "command", "of" }
 
--- A secret may stand wherever a text may.
+-- A secret may stand wherever a text may. A field may take two types: "boolean or string".
 local function check_type(kind, field, wanted, value)
   local secret = type(value) == "table" and rawget(value, "secret_reference") ~= nil
   if secret and (wanted == "secret" or wanted == "string") then return end
-  if not secret and type(value) == wanted then return end
+  for one in wanted:gmatch("%a+") do
+    if not secret and type(value) == one then return end
+  end
   raise("config", ("%s: %s must be a %s, not a %s"):format(kind, field, wanted, secret and "secret" or type(value)),
     wanted == "secret" and "Write secret { env = \"NAME\" }; the inventory itself holds no secrets." or nil)
 end

@@ -1,0 +1,137 @@
+-- A bound host: real sshd, the user's own configuration, one way to fail.
+local client = require "client.host"
+local servers = require "tests.support.servers"
+
+local hermes, home
+
+local function bind(spec)
+  spec = spec or {}
+  spec.ssh, spec.config = spec.ssh or "hermes", home.config
+  local object = client.bind("app", spec, { application = "neap:spec:1", environment = "test" })
+  return setmetatable({}, {
+    __index = function (_, name)
+      return function (_, ...) return (object.methods[name] or object.ways[name] or object.guardians[name])(object, ...) end
+    end,
+    __close = function () client.close(object) end,
+  }), object
+end
+
+local function fails(code, fn)
+  local ok, err
+  T.run(function () ok, err = pcall(fn) end)
+  assert.is_false(ok)
+  assert.equal(code, err.code)
+  return err
+end
+
+describe("a host", function ()
+  setup(function ()
+    hermes = servers.sshd { name = "hermes", sudo = true }
+    home = servers.ssh_home { hermes = hermes }
+  end)
+
+  it("is its host key, and says who speaks and who answers", function ()
+    T.run(function ()
+      local host <close> = bind()
+      local card = host:card()
+      assert.equal("host:" .. hermes.fingerprint("ed25519"), card.id)
+      local said = {}
+      for _, line in ipairs(card.lines) do said[line[1]] = line[2] end
+      assert.equal(("%s:%d"):format(hermes.address, hermes.port), said.address)
+      assert.equal(hermes.user, said.user)
+      assert.matches("^libssh2 1%.", said["back end"])
+      assert.matches("OpenSSH", said.server)
+      assert.is_nil(card.wrong)
+    end)
+  end)
+
+  it("runs commands whose result is that of every command", function ()
+    T.run(function ()
+      local host <close> = bind()
+      local result = host:read { "sh", "-c", "printf out; echo err >&2" }
+      assert.same({ 0, "out", "err\n", false }, { result:status(), result:out(), result:err(), result:truncated() })
+      assert.equal(3, host:read({ "sh", "-c", "exit 3" }, { allow = { 3 } }):status())
+      assert.equal("a b", host:run({ "cat" }, { stdin = "a b" }):out())
+      assert.equal("/\n1\n", host:run({ "sh", "-c", "pwd; echo $A" }, { cwd = "/", env = { A = "1" } }):out())
+    end)
+  end)
+
+  it("raises a status with the program's last words, and a signal as a signal", function ()
+    local err = fails("remote", function ()
+      local host <close> = bind()
+      host:run { "sh", "-c", "echo the reason >&2; exit 4" }
+    end)
+    assert.equal(4, err.status)
+    assert.matches("on hermes ended with status 4: the reason", err.message)
+    err = fails("remote", function ()
+      local host <close> = bind()
+      host:read { "sh", "-c", "kill -9 $$" }
+    end)
+    assert.equal(9, err.signal)
+  end)
+
+  it("gives streams to what it starts", function ()
+    T.run(function ()
+      local host <close> = bind()
+      local cat <close> = host:start { "cat" }
+      assert(cat:stdin():write("through"))
+      cat:stdin():shut()
+      assert.equal("through", cat:stdout():read())
+      assert.same({ status = 0 }, cat:wait())
+    end)
+  end)
+
+  it("is reached with sudo where the inventory says so", function ()
+    if not hermes.uid then pending("only root can give the server an account with sudo") end
+    T.run(function ()
+      local host <close> = bind { sudo = true }
+      assert.equal("0\n", host:read({ "id", "-u" }):out())
+      assert.equal(hermes.user .. "\n", host:read({ "id", "-un" }, { sudo = false }):out())
+    end)
+  end)
+
+  it("dials from the host for what stands on it", function ()
+    T.run(function ()
+      local host <close> = bind()
+      local stream <close> = assert(require("native.net").connect(host:dial(hermes.address, hermes.port), { role = "app", host = hermes.address }))
+      assert.is_userdata(host:dial_unix("/run/x.sock"))
+      assert.is_userdata(host:session())
+      assert.is_truthy(stream)
+    end)
+  end)
+
+  it("is opened once by two tasks that need it at the same time", function ()
+    T.run(function ()
+      local host <close>, object = bind()
+      local task = require "native.task"
+      local seen = {}
+      local tasks = {}
+      for i = 1, 3 do tasks[i] = task.spawn(function () seen[i] = host:session() end) end
+      for i = 1, 3 do tasks[i]:join() end
+      assert.equal(object.session, seen[1])
+      assert.same({ seen[1], seen[1] }, { seen[2], seen[3] })
+    end)
+  end)
+
+  it("says what mends an entry that names no host, and a name nobody knows", function ()
+    local err = fails("config", function () client.bind("app", {}, {}) end)
+    assert.matches("ssh = \"hermes\"", err.hint)
+    err = fails("unreachable", function ()
+      local host <close> = bind { ssh = "no-such-host.invalid" }
+      host:card()
+    end)
+    assert.matches("no%-such%-host", err.message)
+  end)
+
+  it("refuses options and command lines that are none", function ()
+    local err = fails("usage", function ()
+      local host <close> = bind()
+      host:run "rm -rf /"
+    end)
+    assert.matches("list of words", err.message)
+    fails("usage", function ()
+      local host <close> = bind()
+      host:read({ "true" }, { witin = "1s" })
+    end)
+  end)
+end)
