@@ -80,6 +80,17 @@ M.commands = {
     examples = { { "neap undo 7f3a91c", "asks before it begins" }, { "neap show 7f3a91c", "see first what the run did" } },
   },
   {
+    name = "settle", line = "give back what a run keeps whose journal is lost", arguments = { { "RUN" } },
+    text = "For a run that owes something and cannot be resumed, because its journal is gone. Look, mend what it owed by hand, then say so: "
+      .. "the holds it left on the targets of the environment are taken away, and who said so and why is recorded as a run of its own. "
+      .. "A run whose journal is here and whole is refused: resume it.",
+    options = { env, inventory, option("reason", "TEXT", "what was found and mended; recorded"), confirm, no_input },
+    examples = {
+      { "neap settle 7f3a91c --env production --reason started-by-hand", "asks for the run's id" },
+      { "neap settle 7f3a91c0aa12 --env production --reason checked --confirm settle=7f3a91c0aa12", "unattended" },
+    },
+  },
+  {
     name = "list", line = "the runbooks that can be run, with their parameters", arguments = {},
     text = "Looks in ./runbooks, the user's and the system's configuration, and what neap itself brought.",
     options = {},

@@ -136,12 +136,18 @@ function M.close(session)
   if session.binding then session.binding:close() end
 end
 
+--- Choose the environment, let its policy bind, and be ready to bind what is in it.
+---@param session table {ctx, model, run_id}; gets environment and binding
+function M.enter(session)
+  session.environment = inventory.choose(read_inventory(session.ctx), session.ctx.environment)
+  apply_policy(session.environment.settings)
+  session.binding = new_binding(session)
+end
+
 -- What happens to a session between being loaded and being usable; whatever it opened is closed by the caller when it raises.
 local function prepare(session, options)
   local ctx = session.ctx
-  session.environment = inventory.choose(read_inventory(ctx), ctx.environment)
-  apply_policy(session.environment.settings)
-  session.binding = new_binding(session)
+  M.enter(session)
   bind_all(session, session.model)
   session.binding:seal()
   session.params = options.recorded and M.restore_params(session, session.model, options.recorded) or M.read_params(session, session.model, ctx.arguments or {})

@@ -49,7 +49,7 @@ end
 
 local function add_words(stage, user)
   local common = { "--state", stage.state, "--inventory", stage.dir .. "/inventory.lua" }
-  local bound = { run = true, plan = true, resume = true, undo = true, check = true, doctor = true }
+  local bound = { run = true, plan = true, resume = true, undo = true, check = true, settle = true, doctor = true }
 
   --- Write a runbook of the stage.
   function stage.runbook(name, source)
