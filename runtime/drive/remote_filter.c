@@ -1,6 +1,7 @@
 /* remote_filter.c -- see remote_filter.h. `held` is either empty or begins with \036 and agrees with the head of a word so far. */
 #include "drive/remote_filter.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -19,11 +20,12 @@ static void let_go(neap_remote_filter *f, neap_buf *out) {
 /* One more byte while something is held. */
 static void hold(neap_remote_filter *f, neap_buf *out, char c) {
     size_t head = 1 + strlen(f->nonce);
-    if (f->len < head ? c != f->nonce[f->len - 1] : f->len == sizeof f->held) {
+    bool in_head = f->len < head;
+    if ((in_head && c != f->nonce[f->len - 1]) || f->len == sizeof f->held) {
         let_go(f, out);
         if (c == MARK) f->held[f->len++] = c;
         else neap_buf_addc(out, c);
-    } else if (f->len >= head && c == '\n') {
+    } else if (!in_head && c == '\n') {
         size_t len = f->len - head;
         f->len = 0;
         f->on_word(f->arg, f->held + head, len);

@@ -8,8 +8,8 @@
  * Every connection sends the same launch with the offsets told so far. Was the directory made before, the launch only follows: so it need
  * not be known whether the last one arrived.
  *
- * Only what may pass is waited for: a host that is unreachable, slow, busy or hung up. A key that changed or a login that is refused ends it
- * at once, untold, unless nothing was sent yet: then it was not begun.
+ * Only what may pass is waited for long: a host that is unreachable, slow, busy or hung up. A key that changed or a login that is refused
+ * is asked about REFUSALS_MOST times (a connection that is cut while logging in looks like a refusal), then it is untold.
  *
  * The outputs are read as they come; nobody slows a job down by not listening. */
 #include "drive/remote_job.h"
@@ -20,7 +20,7 @@
 #include "base/clock.h"
 #include "loop/timer.h"
 
-enum { PIECE_SIZE = 64 * 1024, PAUSE_MS = 250, PAUSE_MOST_MS = 8000 };
+enum { PIECE_SIZE = 64 * 1024, PAUSE_MS = 250, PAUSE_MOST_MS = 8000, REFUSALS_MOST = 3 };
 
 struct neap_remote_job {
     neap_ssh_link *link;
@@ -34,7 +34,7 @@ struct neap_remote_job {
     neap_timer *pause;
     int64_t pause_ms, gives_up;      /* gives_up: when patience is over; 0 while connected */
     long long told[2];
-    int grace_s;
+    int grace_s, refusals;
     bool launched, started, ending, ended, torn;
     neap_remote_word word;           /* the last word, of those that settle it */
     neap_err failure;                /* of the last connection */
@@ -104,6 +104,7 @@ static void on_started(void *arg, long long pid, long long started) {
     neap_remote_job *j = arg;
     j->pause_ms = PAUSE_MS;
     j->gives_up = 0;
+    j->refusals = 0;
     if (j->started) return;
     j->started = true;
     j->events.on_started(j->arg, pid, started);
@@ -127,7 +128,8 @@ static void give_up(neap_remote_job *j) {
 static void try_again(neap_remote_job *j) {
     int64_t now = neap_clock_mono_ms();
     if (!j->gives_up) j->gives_up = now + j->o.patience_ms;
-    if (!j->launched || !may_pass(j->failure.code) || now + j->pause_ms > j->gives_up) { give_up(j); return; }
+    bool hopeless = !may_pass(j->failure.code) && ++j->refusals > REFUSALS_MOST;
+    if (!j->launched || hopeless || now + j->pause_ms > j->gives_up) { give_up(j); return; }
     if (j->events.on_lost) j->events.on_lost(j->arg, &j->failure);
     neap_timer_start(j->pause, j->pause_ms);
     j->pause_ms = j->pause_ms * 2 < PAUSE_MOST_MS ? j->pause_ms * 2 : PAUSE_MOST_MS;

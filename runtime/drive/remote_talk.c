@@ -27,7 +27,8 @@ static void on_ended(void *arg, const neap_remote_end *end, const neap_err *err)
         t->word = (neap_remote_word){.verb = NEAP_WORD_ENDED, .first = end->status + (end->how == NEAP_REMOTE_SIGNALLED ? 128 : 0)};
     neap_remote_free(t->remote);
     t->remote = NULL;
-    if (t->word.verb != NEAP_WORD_NONE) t->done(t->arg, &t->word, NULL);
+    neap_remote_word word = t->word;                 /* who hears it may free the talk first */
+    if (word.verb != NEAP_WORD_NONE) t->done(t->arg, &word, NULL);
     else t->done(t->arg, NULL, err);
 }
 
