@@ -32,11 +32,14 @@ neap_dialer *neap_check_dialer(lua_State *L, int index) {
     return *box;
 }
 
+static void push_meta(lua_State *L);
+
 /* Runs protected, so that the hold is not lost when there is no memory for the box. */
 static int box_dialer(lua_State *L) {
     neap_dialer **box = lua_newuserdatauv(L, sizeof *box, 0), **given = lua_touserdata(L, 1);
     *box = NULL;
-    luaL_setmetatable(L, DIALER_META);
+    push_meta(L);
+    lua_setmetatable(L, -2);
     *box = *given;
     *given = NULL;
     return 1;
@@ -216,13 +219,15 @@ static int net_connect(lua_State *L) {
 static const luaL_Reg module[] = {{"tcp", net_tcp}, {"unix", net_unix}, {"tls", net_tls}, {"connect", net_connect}, {NULL, NULL}};
 static const luaL_Reg dialer_meta[] = {{"__gc", dialer_gc}, {"__tostring", dialer_tostring}, {NULL, NULL}};
 
+/* [-0, +1, m] */
+static void push_meta(lua_State *L) {
+    if (!luaL_newmetatable(L, DIALER_META)) return;
+    neap_function_set(L, "dialer:", dialer_meta, 0);
+    lua_pushboolean(L, 0);
+    lua_setfield(L, -2, "__metatable");
+}
+
 int neap_open_net(lua_State *L) {
-    if (luaL_newmetatable(L, DIALER_META)) {
-        neap_function_set(L, "dialer:", dialer_meta, 0);
-        lua_pushboolean(L, 0);
-        lua_setfield(L, -2, "__metatable");
-    }
-    lua_pop(L, 1);
     neap_function_table(L, "native.net.", module);
     neap_tunnel_register(L);
     return 1;

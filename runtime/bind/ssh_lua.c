@@ -214,6 +214,14 @@ static int session_dial_unix(lua_State *L) {
     return 1;
 }
 
+/* session:dial_docker() -> dialer to the Engine of the host through its docker program, with the session's sudo. Effect: pure; who dials
+ * asks the gate, and of the Engine each call again. */
+static int session_dial_docker(lua_State *L) {
+    neap_session *s = neap_check_session(L);
+    neap_push_dialer(L, neap_ssh_link_dial_docker(s->link, s->sudo));
+    return 1;
+}
+
 /* session:run{argv=, env=, cwd=, stdin=, within_ms=, allow=, sudo=} -> {status=|signal=, out=, err=, truncated=} | nil, err. Effect:
  * write. A job, unless its stdin is a stream: nobody could send that twice. */
 static int session_run(lua_State *L) {
@@ -238,7 +246,7 @@ static int session_tostring(lua_State *L) {
 static const luaL_Reg module[] = {{"open", neap_ssh_open}, {NULL, NULL}};
 static const luaL_Reg methods[] = {{"card", session_card}, {"lost", session_lost}, {"read", neap_ssh_read}, {"run", session_run},
                                    {"start", neap_ssh_start}, {"probe", neap_ssh_probe}, {"dial_tcp", session_dial_tcp},
-                                   {"dial_unix", session_dial_unix}, {"close", neap_ssh_close}, {NULL, NULL}};
+                                   {"dial_unix", session_dial_unix}, {"dial_docker", session_dial_docker}, {"close", neap_ssh_close}, {NULL, NULL}};
 static const luaL_Reg meta[] = {{"__close", neap_ssh_close}, {"__gc", session_gc}, {"__tostring", session_tostring}, {NULL, NULL}};
 
 /* [-0, +1, m] */

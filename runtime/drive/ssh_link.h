@@ -42,5 +42,7 @@ neap_ssh_link *neap_ssh_link_beside(neap_ssh_link *l, const neap_ssh_backends *b
 /* From the host to somewhere else, over whichever connection is open then. The dialer holds the link. */
 neap_dialer *neap_ssh_link_dial_tcp(neap_ssh_link *l, const char *host, int port);
 neap_dialer *neap_ssh_link_dial_unix(neap_ssh_link *l, const char *path);
+/* To the Engine of the host, through its docker program (ssh_stdio.c). `sudo` as in neap_remote_command. */
+neap_dialer *neap_ssh_link_dial_docker(neap_ssh_link *l, const char *sudo);
 
 #endif
