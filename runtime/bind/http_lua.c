@@ -250,6 +250,14 @@ static char *describe_body(lua_State *L, const http_op *h) {
     return out.len ? neap_buf_take(&out) : NULL;
 }
 
+/* A body makes of a GET whatever its server likes: a search, or a removal by query. What is asked in a preview has none. */
+static void refuse_body(lua_State *L, const http_op *h) {
+    neap_err err = NEAP_ERR_INIT;
+    neap_err_set(&err, NEAP_E_USAGE, "a %s has no body", h->method);
+    neap_err_hint(&err, "What it asks belongs into the url; what needs a body is sent with POST, in act.");
+    neap_raise(L, &err);
+}
+
 static void describe(lua_State *L, http_op *h) {
     neap_err err = NEAP_ERR_INIT;
     neap_http_url url;
@@ -264,10 +272,12 @@ static void describe(lua_State *L, http_op *h) {
     free(through);
     h->text = neap_buf_take(&text);
     h->subject = neap_buf_take(&subject);
-    h->host = h->ask.unix_path ? NULL : neap_strdup(url.host);
+    h->host = opt_text(L, "machine");
+    if (!h->host && !h->ask.unix_path) h->host = neap_strdup(url.host);
     h->ask.url = h->url;
     neap_http_url_close(&url);
     bool reads = strcmp(h->method, "GET") == 0 || strcmp(h->method, "HEAD") == 0;
+    if (reads && h->ask.body) refuse_body(L, h);
     if (!reads) h->plan = describe_body(L, h);
     h->gate.plan = h->plan;
     h->gate.declared = reads;
@@ -445,8 +455,9 @@ static http_op *new_op(lua_State *L) {
     return h;
 }
 
-/* request{method="GET", url=string|secret, path=, headers=, body=string|secret, json=, within_ms=, connect_ms=, role=, through=, follow=, limit=,
- * ca=, proxy=, unix=, dialer=} -> {status=, headers=, body=, address=, doubtful=} | nil, err. Effect: read for GET and HEAD, else write. */
+/* machine: whose policy is asked, where the url's host is only a name seen from elsewhere.
+ * request{method="GET", url=string|secret, path=, headers=, body=string|secret, json=, within_ms=, connect_ms=, role=, through=, follow=, limit=,
+ * ca=, proxy=, unix=, dialer=, machine=} -> {status=, headers=, body=, address=, doubtful=} | nil, err. Effect: read for GET and HEAD, else write. */
 static int http_request(lua_State *L) {
     http_op *h = new_op(L);
     read_url(L, h);

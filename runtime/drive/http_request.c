@@ -214,9 +214,11 @@ static bool is_token(const char *text) {
     return true;
 }
 
-/* A line break in a value would be another header, or another request. */
+/* A line break in a value would be another header, or another request. A method in a header would be another one than what was judged and
+ * shown. */
 static bool check_headers(const neap_http_header *headers, neap_err *err) {
-    static const char *const ours[] = {"content-length", "transfer-encoding", "connection", "upgrade", "expect", NULL};
+    static const char *const ours[] = {"content-length", "transfer-encoding", "connection", "upgrade", "expect",
+                                       "x-http-method-override", "x-http-method", "x-method-override", NULL};
     for (; headers && headers->name; headers++) {
         if (!is_token(headers->name)) return neap_err_set(err, NEAP_E_USAGE, "\"%s\" is no name of a header", headers->name);
         for (const char *c = headers->value; *c; c++)

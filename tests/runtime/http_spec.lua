@@ -134,6 +134,21 @@ describe("native.http", function ()
       raises("usage", "neap's own", { headers = { ["Transfer-Encoding"] = "chunked" } })
       raises("usage", "no method", { method = "GET / HTTP/1.1\r\nX: y" })
       raises("usage", "not both", { method = "POST", body = "a", json = {} })
+      for _, name in ipairs { "X-HTTP-Method-Override", "x-http-method", "X-Method-Override" } do
+        raises("usage", "neap's own", { headers = { [name] = "DELETE" } })
+        raises("usage", "neap's own", { method = "POST", headers = { [name] = "DELETE" } })
+      end
+    end)
+
+    try("a body in what is a read, which could be anything", function ()
+      local before = web.counts()["GET /echo"] or 0
+      for _, method in ipairs { "GET", "HEAD" } do
+        raises("usage", "a " .. method .. " has no body", { method = method, path = "/echo", body = "delete by query" })
+        raises("usage", "a " .. method .. " has no body", { method = method, path = "/echo", json = { delete = true } })
+      end
+      local ok, err = pcall(http.open, { url = web.url, path = "/echo", body = "x" })
+      assert.same({ false, "usage" }, { ok, err.code })
+      assert.equal(before, web.counts()["GET /echo"] or 0)
     end)
 
     try("a secret inside json, which would be sent as its name", function ()
