@@ -61,16 +61,17 @@ static void set_options(pg_handle *h, lua_Integer statement_ms) {
     neap_buf_close(&options);
 }
 
-/* The URL's host is reached through a unix socket in directory `socket` (a tunnel); it stays the host that policy is asked about. There
- * libpq speaks no TLS: what carries the tunnel does. */
-static void go_through(pg_handle *h, const char *socket) {
+/* The URL's host is reached through a unix socket in directory `socket` (a tunnel). Policy is asked about `machine`, who is there: "localhost"
+ * seen from another host is not this one. libpq speaks no TLS there: what carries the tunnel does. */
+static void go_through(pg_handle *h, const char *socket, const char *machine) {
     h->tunnelled = true;
+    if (machine) free(h->host), h->host = neap_strdup(machine);
     neap_pgurl_set(&h->where, "host", socket);
     neap_pgurl_set(&h->where, "hostaddr", NULL);
     neap_pgurl_set(&h->where, "port", "5432");
 }
 
-/* new{url=, password=, user=, database=, role=, application=, subject=, socket=, fenced=, within_ms=, statement_ms=, max_rows=}
+/* new{url=, password=, user=, database=, role=, application=, subject=, socket=, machine=, fenced=, within_ms=, statement_ms=, max_rows=}
  * -> conn | nil, err. Effect: pure. */
 static int new(lua_State *L) {
     neap_err err = NEAP_ERR_INIT;
@@ -91,7 +92,7 @@ static int new(lua_State *L) {
     const char *host = address ? address : neap_pgurl_get(&h->where, "host");
     const char *socket = text_field(L, "socket", NULL);
     if (host && host[0] != '/') h->host = neap_strdup(host);
-    if (socket) go_through(h, socket);
+    if (socket) go_through(h, socket, text_field(L, "machine", NULL));
     if (database) h->database = neap_strdup(database);
     lua_getfield(L, 1, "fenced");
     h->fenced = lua_toboolean(L, -1);

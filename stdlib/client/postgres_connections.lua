@@ -13,6 +13,7 @@ local file = require("native.file")
 local guard = require("native.guard")
 local native = require("native.pg")
 local net = require("native.net")
+local places = require("client.place")
 local raise = require("core.raise")
 local sql = require("native.sql")
 
@@ -23,7 +24,7 @@ local function milliseconds(value, otherwise)
   return duration.parse(value)
 end
 
--- The socket that stands for the server behind `on`: made once, closed with the object's connections.
+-- The socket that stands for the server behind `on`, made once and closed with the object's connections; and whose policy it is.
 local function tunnel_of(o)
   local server = o.server
   if not server.tunnel then
@@ -32,18 +33,21 @@ local function tunnel_of(o)
     if (where.host or ""):find(",", 1, true) then
       raise("config", ("\"%s\" names several hosts and stands on \"%s\""):format(o.role, o.spec.on), "Through another host one server is reached; name that one.")
     end
+    server.machine = places.machine(place, where.hostaddr or where.host)
     server.tunnel = raise.check(net.tunnel(place.ways.dial(place, where.host or "localhost", tonumber(where.port or 5432)), { name = ".s.PGSQL.5432" }))
   end
-  return server.tunnel:dir()
+  return server.tunnel:dir(), server.machine
 end
 
 --- What native.pg is told to connect with.
 function M.options(o, more)
   local spec = o.spec
+  local socket, machine
+  if o.server.place then socket, machine = tunnel_of(o) end
   local all = {
     url = spec.url, user = spec.user, password = spec.password, database = o.database or spec.database, role = o.role,
     application = o.context.application, within_ms = milliseconds(spec.connect_within, 15000),
-    statement_ms = milliseconds(spec.read_within, 30000), socket = o.server.place and tunnel_of(o) or nil,
+    statement_ms = milliseconds(spec.read_within, 30000), socket = socket, machine = machine,
   }
   for key, value in pairs(more or {}) do all[key] = value end
   return all

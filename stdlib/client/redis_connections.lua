@@ -14,6 +14,7 @@ local duration = require("core.duration")
 local guard = require("native.guard")
 local native = require("native.redis")
 local net = require("native.net")
+local places = require("client.place")
 local raise = require("core.raise")
 
 local MOST_ACTORS = 8
@@ -49,8 +50,10 @@ local function milliseconds(value) return value and duration.parse(value) end
 
 local function options(o, preview)
   local where, login = o.where, preview or o.where
+  local machine = where.host
+  if o.below then machine = places.machine(o.below, where.host) end
   return {
-    user = login.user, password = login.password, db = where.db, role = o.role, host = where.host, application = o.context.application,
+    user = login.user, password = login.password, db = where.db, role = o.role, host = machine, application = o.context.application,
     acting = where.user, enforced = preview ~= nil, within_ms = milliseconds(o.spec.read_within), connect_ms = milliseconds(o.spec.connect_within),
   }
 end

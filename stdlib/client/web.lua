@@ -3,6 +3,7 @@
 local M = {}
 
 local http = require "native.http"
+local places = require "client.place"
 local raise = require "core.raise"
 
 --- A bound object that knows its place: scheme, host and port of its url, and how it may be shown. Asks nobody.
@@ -21,7 +22,8 @@ end
 --- The way to what stands on another target, made once; nil for what is reached directly.
 ---@return userdata? dialer
 function M.way(o)
-  if o.below and not o.way then o.way = o.below.ways.dial(o.below, o.place.host, o.place.port) end
+  local below, unix = o.below, o.spec.unix
+  if below and not o.way then o.way = unix and below.ways.dial_unix(below, unix) or below.ways.dial(below, o.place.host, o.place.port) end
   return o.way
 end
 
@@ -37,8 +39,10 @@ end
 ---@return table asked
 function M.request(o, asked)
   local spec = o.spec
-  asked.url, asked.role, asked.ca, asked.proxy, asked.unix = spec.url, o.role, spec.ca, spec.proxy, spec.unix
-  asked.through, asked.dialer = spec.on, M.way(o)
+  asked.url, asked.role, asked.ca, asked.proxy = spec.url, o.role, spec.ca, spec.proxy
+  if o.below then
+    asked.through, asked.dialer, asked.machine = spec.on, M.way(o), places.machine(o.below, not spec.unix and o.place.host or nil)
+  else asked.unix = spec.unix end
   return asked
 end
 
