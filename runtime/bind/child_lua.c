@@ -197,6 +197,7 @@ static int child_wait(lua_State *L) { return await_end(L, check_started(L), fals
 /* child:stop([grace_ms]) -> as wait: TERM to the group, the grace, KILL. Effect: that of start. */
 static int child_stop(lua_State *L) {
     handle *h = check_started(L);
+    if (h->origin->gate.intended) neap_gate_check_act(L, "the command");
     lua_Integer grace_ms = luaL_optinteger(L, 2, GRACE_MS);
     h->on_request = !h->exited;
     neap_child_end(h->child, grace_ms);
@@ -241,6 +242,7 @@ static void close_streams(lua_State *L) {
 static int meta_close(lua_State *L) {
     handle *h = check_handle(L);
     if (!h->child) return 0;
+    if (h->origin->gate.intended && !h->exited) neap_gate_check_act(L, "the command");
     close_streams(L);
     if (!h->exited) neap_child_end(h->child, GRACE_MS);
     return await_end(L, h, true);

@@ -154,6 +154,7 @@ static int exec_wait(lua_State *L) { return await_end(L, check_started(L), false
 /* exec:stop([grace_ms]) -> as wait: TERM to its group, the grace, KILL. Effect: that of start. */
 static int exec_stop(lua_State *L) {
     handle *h = check_started(L);
+    if (h->origin->base.gate.intended) neap_gate_check_act(L, "the command");
     lua_Integer grace_ms = luaL_optinteger(L, 2, GRACE_MS);
     h->on_request = !h->slot.ended;
     if (!h->slot.ended) neap_docker_exec_end(h->slot.exec, grace_ms);
@@ -202,6 +203,7 @@ static void close_streams(lua_State *L) {
 static int meta_close(lua_State *L) {
     handle *h = check_handle(L);
     if (!h->slot.exec) return 0;
+    if (h->origin->base.gate.intended && !h->slot.ended) neap_gate_check_act(L, "the command");
     close_streams(L);
     if (h->slot.ended) {
         neap_docker_command_outcome(L, h->origin, h->on_request);

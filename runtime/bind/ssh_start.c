@@ -234,6 +234,7 @@ static int far_wait(lua_State *L) { return await_end(L, check_started(L), false)
 /* command:stop([grace_ms]) -> as wait: TERM to the group, the grace, KILL. Effect: that of start. */
 static int far_stop(lua_State *L) {
     handle *h = check_started(L);
+    if (h->origin->gate.intended) neap_gate_check_act(L, "the command");
     lua_Integer grace_ms = luaL_optinteger(L, 2, GRACE_S * 1000);
     h->on_request = !h->over;
     neap_attached_end(h->attached, (int)((grace_ms + 999) / 1000));
@@ -280,6 +281,7 @@ static void close_streams(lua_State *L) {
 static int meta_close(lua_State *L) {
     handle *h = check_handle(L);
     if (!h->attached) return 0;
+    if (h->origin->gate.intended && !h->over) neap_gate_check_act(L, "the command");
     close_streams(L);
     if (!h->over) neap_attached_end(h->attached, GRACE_S);
     return await_end(L, h, true);

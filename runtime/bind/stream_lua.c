@@ -18,6 +18,7 @@
 #include "bind/secret_lua.h"
 #include "drive/pipe.h"
 #include "script/function.h"
+#include "script/gate.h"
 #include "script/raise.h"
 #include "script/task.h"
 
@@ -31,6 +32,7 @@ neap_stream_handle *neap_stream_new_handle(lua_State *L, size_t size) {
     if (size < sizeof(neap_stream_handle)) size = sizeof(neap_stream_handle);
     neap_stream_handle *h = lua_newuserdatauv(L, size, 1);
     memset(h, 0, size);
+    h->of_act = neap_gate_is_act(L);
     push_meta(L);
     lua_setmetatable(L, -2);
     return h;
@@ -44,6 +46,12 @@ neap_stream_handle *neap_check_stream(lua_State *L, int index) {
     if (!h && lua_isuserdata(L, index)) luaL_tolstring(L, index, NULL), lua_pop(L, 1);
     if (!h) luaL_checkudata(L, index, STREAM_META);
     if (!h->stream) neap_raisef(L, NEAP_E_USAGE, "the stream is closed");
+    return h;
+}
+
+neap_stream_handle *neap_check_sink(lua_State *L, int index) {
+    neap_stream_handle *h = neap_check_stream(L, index);
+    if (h->of_act) neap_gate_check_act(L, "the stream");
     return h;
 }
 
@@ -155,7 +163,7 @@ static int stream_read(lua_State *L) {
 
 /* stream:write(bytes|secret) -> true | nil, err. Effect: that of what opened the stream. */
 static int stream_write(lua_State *L) {
-    neap_stream_handle *h = neap_check_stream(L, 1);
+    neap_stream_handle *h = neap_check_sink(L, 1);
     neap_secret *secret = neap_to_secret(L, 2);
     size_t len;
     if (!secret && lua_isuserdata(L, 2)) luaL_tolstring(L, 2, NULL), lua_replace(L, 2);
@@ -170,7 +178,7 @@ static int stream_write(lua_State *L) {
 
 /* stream:shut() -> true | nil, err: no more will be written; the far end sees the end. Effect: as write. */
 static int stream_shut(lua_State *L) {
-    neap_stream_handle *h = neap_check_stream(L, 1);
+    neap_stream_handle *h = neap_check_sink(L, 1);
     check_free(L, h, false, true);
     transfer *t = new_transfer(L, h, &write_class);
     h->writer = &t->op;
@@ -315,7 +323,7 @@ static neap_pipe_options check_options(lua_State *L) {
  * written_sha256=, from_status=, to_status=} | nil, err (with bytes, written and both statuses): everything up to the end of `from`.
  * `to` stays open: shut or close it. Effect: that of what opened the streams. */
 static int stream_pipe(lua_State *L) {
-    neap_stream_handle *from = neap_check_stream(L, 1), *to = neap_check_stream(L, 2);
+    neap_stream_handle *from = neap_check_stream(L, 1), *to = neap_check_sink(L, 2);
     lua_settop(L, OPTIONS);
     neap_pipe_options o = check_options(L);
     check_free(L, from, true, false);
@@ -352,6 +360,7 @@ static int stream_close(lua_State *L) {
     neap_stream_handle *h = luaL_checkudata(L, 1, STREAM_META);
     if (h->stream) {
         check_free(L, h, true, true);
+        if (h->close && h->of_act) neap_gate_check_act(L, "the stream");
         return end_handle(L, h, true);
     }
     lua_pushboolean(L, 1);
@@ -361,6 +370,7 @@ static int stream_close(lua_State *L) {
 /* At the end of a scope: by an error (second argument) or well. */
 static int meta_close(lua_State *L) {
     neap_stream_handle *h = luaL_checkudata(L, 1, STREAM_META);
+    if (h->stream && h->close && h->of_act) neap_gate_check_act(L, "the stream");
     return h->stream ? end_handle(L, h, lua_isnoneornil(L, 2)) : 0;
 }
 

@@ -14,6 +14,7 @@ struct neap_stream_handle {
     neap_op *reader, *writer;     /* whose waits are under way */
     long long moved;              /* bytes read and written so far */
     neap_hash *hash;              /* of the bytes written; NULL: nobody asks */
+    bool of_act;                  /* opened by an act: nobody else writes to it */
     bool broken;                  /* bytes that were to be written are missing: what is there is not whole */
     /* [-0, +n, e] close with a last word (`good`: the scope ended well); may wait. NULL: just close. */
     int  (*close)(lua_State *L, neap_stream_handle *h, bool good);
@@ -28,6 +29,8 @@ neap_stream_handle *neap_stream_new_handle(lua_State *L, size_t size);
 neap_stream_handle *neap_to_stream_handle(lua_State *L, int index);
 /* [-0, +0, e] the same, open; raises otherwise (a withheld value raises {withheld}). */
 neap_stream_handle *neap_check_stream(lua_State *L, int index);
+/* [-0, +0, e] the same, to be written to by the clause that runs: one that only asks gets {refused} for what an act opened. */
+neap_stream_handle *neap_check_sink(lua_State *L, int index);
 /* Free the stream and mark the handle closed. */
 void neap_stream_handle_close(neap_stream_handle *h);
 

@@ -225,6 +225,21 @@ int neap_gate_intend(lua_State *L, neap_gate *g) {
     return flush(L, start, g, not_begun);
 }
 
+bool neap_gate_is_act(lua_State *L) {
+    neap_task *task = neap_task_of(L);
+    return task && neap_task_scope(task)->phase == NEAP_PHASE_ACT;
+}
+
+void neap_gate_check_act(lua_State *L, const char *what) {
+    neap_err err = NEAP_ERR_INIT;
+    neap_task *task = neap_task_of(L);
+    neap_phase phase = task ? neap_task_scope(task)->phase : NEAP_PHASE_ENGINE;
+    if (phase == NEAP_PHASE_ACT || phase == NEAP_PHASE_ENGINE) return;
+    neap_err_set(&err, NEAP_E_REFUSED, "%s was opened by an act, and only act, undo and after may go on with it", what);
+    neap_err_hint(&err, "needs, each, done and verify ask; what they need they open themselves, to read.");
+    neap_raise(L, &err);
+}
+
 /* [-0, +0, e] the function that is being called may bring what its row in functions.def says, or less. */
 static void check_caller(lua_State *L, const neap_gate *g) {
     lua_Debug ar;

@@ -47,6 +47,12 @@ void neap_gate_outcome(lua_State *L, neap_gate *g, const char *status, const cha
 /* Append one more record of this kind about the act ("started": the pid of a child). From a callback too, while the op waits. */
 void neap_gate_record(lua_State *L, neap_gate *g, const char *kind, const char *members);
 
+/* [-0, +0, e] what act opened, act alone may go on with: raises {refused} where a runbook only asks. What hands out something that
+ * outlives its call (a stream, a command) asks here when it is used to change something. */
+void neap_gate_check_act(lua_State *L, const char *what);
+/* Does an act run? (What is opened now belongs to it.) */
+bool neap_gate_is_act(lua_State *L);
+
 /* [-0, +1, m] the list of predictions {primitive,effect,target,subject,text,plan,step} made so far, which is empty afterwards. */
 void neap_gate_push_predictions(lua_State *L);
 /* [-0, +1, m] the same of the reads that were really asked: the first of each label. */
