@@ -124,6 +124,34 @@ end
 
 M.root = os.getenv("PWD") or "."
 
+--- Turns of a section.
+M.rounds = tonumber(os.getenv("NEAP_BENCH_ROUNDS")) or 5
+
+--- A size from the environment.
+---@param name string NEAP_BENCH_…
+---@param usual integer
+function M.size(name, usual) return tonumber(os.getenv(name)) or usual end
+
+--- A runbook of one step that does nothing.
+M.ONE = [[
+runbook "One step" { why = "to be measured" }
+local f = target.folder "f"
+step "The step" { act = function () return 1 end, verify = function () check(true, "it is so") end }
+]]
+
+--- A place with a folder.
+function M.folder_place() return M.place(('environment "here" { f = folder { path = "%s" } }'):format(suite.temp())) end
+
+--- Where the promise asks for durability in a run whose steps write nothing: the run itself, and each intent.
+function M.promised(r) return r.kind == "run" or r.kind == "step" and r.body:find('"state":"intent"', 1, true) ~= nil end
+
+-- A run of the journal's limit program, each under a name of its own.
+local runs = 0
+function M.limit_journal(state, records)
+  runs = runs + 1
+  return M.measure({ M.root .. "/build/bench/journal", state, "limit" .. runs, records })
+end
+
 --- A directory with an inventory and runbooks; its words run neap and the limit programs in it.
 ---@param inventory string
 ---@return table place
