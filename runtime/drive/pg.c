@@ -42,6 +42,7 @@ static void destroy(neap_pg *c) {
     neap_timer_free(c->timer);
     neap_timer_free(c->cancel_timer);
     neap_err_close(&c->why);
+    neap_buf_close(&c->spare);
     free(c);
 }
 

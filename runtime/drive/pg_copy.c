@@ -48,14 +48,31 @@ static void copy_free(pg_copy *copy) {
 
 /* ---- calling back ---- */
 
-/* The piece is taken out first: the reader may ask for the next one from within its callback. */
+/* The piece is taken out first: the reader may ask for the next one from within its callback, or free the stream. Its memory is the
+ * connection's to keep until the next piece but one, because fresh memory costs a page fault for every 4 KB. */
 static void end_read(pg_copy *copy, ssize_t len, const neap_err *err) {
+    neap_pg *c = copy->c;
     neap_stream_read_fn got = copy->got;
     neap_buf piece = copy->piece;
     copy->piece = (neap_buf)NEAP_BUF_INIT;
     copy->got = NULL;
+    if (c) neap_pg_enter(c);
     if (got) got(copy->got_arg, piece.data, len, err);
-    neap_buf_close(&piece);
+    if (c && c->copy) {
+        neap_buf_close(&c->spare);
+        c->spare = piece;
+    } else {
+        neap_buf_close(&piece);
+    }
+    if (c) neap_pg_leave(c);
+}
+
+/* Room for a piece: the spare one, or new. */
+static void begin_piece(neap_pg *c, pg_copy *copy, size_t most) {
+    copy->piece = c->spare;
+    c->spare = (neap_buf)NEAP_BUF_INIT;
+    copy->piece.len = 0;
+    if (copy->piece.cap < most + MARGIN) neap_buf_room(&copy->piece, most + MARGIN);
 }
 
 static void end_write(pg_copy *copy, const neap_err *err) {
@@ -112,6 +129,7 @@ static void take_end(neap_pg *c, pg_copy *copy) {
         PGresult *result = PQgetResult(c->conn);
         if (!result) {
             c->copy = NULL;
+            neap_buf_close(&c->spare);
             c->state = PG_OPEN;
             PQenterPipelineMode(c->conn);
             over(copy);
@@ -159,7 +177,7 @@ static bool take_rows(neap_pg *c, pg_copy *copy) {
     char *row = NULL;
     int len = 0;
     size_t most = copy->most ? copy->most : PIECE;
-    if (copy->got && !copy->piece.data) neap_buf_room(&copy->piece, most + MARGIN);
+    if (copy->got && !copy->piece.data) begin_piece(c, copy, most);
     while ((copy->got || copy->freed) && copy->piece.len < most) {
         len = PQgetCopyData(c->conn, &row, 1);
         if (len <= 0) break;

@@ -7,6 +7,7 @@
 #ifndef NEAP_DRIVE_PG_PRIVATE_H
 #define NEAP_DRIVE_PG_PRIVATE_H
 
+#include "base/buf.h"
 #include "base/list.h"
 #include "drive/pg.h"
 #include "loop/timer.h"
@@ -52,6 +53,7 @@ struct neap_pg {
     int64_t     cancel_until;     /* monotonic; 0: nothing is being cancelled */
     struct pg_copy *copy;         /* the running COPY */
     int64_t     copied;
+    neap_buf    spare;            /* memory for its next piece */
     PGresult   *current;          /* the answer a callback is looking at */
     int         busy;             /* depth of our own calls: freeing is put off until 0 */
     bool        doomed;
