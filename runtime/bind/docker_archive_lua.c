@@ -39,7 +39,10 @@ static archive_op *new_archive(lua_State *L, const neap_op_class *class, neap_pr
     a->path = neap_docker_field(L, 2, "path");
     if (!a->path || *a->path != '/') neap_raisef(L, NEAP_E_USAGE, "path must be an absolute path in the container");
     neap_buf text = NEAP_BUF_INIT;
+    char *file = neap_docker_field(L, 2, "file");
     neap_buf_addf(&text, "%s %s", verb, a->path);
+    if (file) neap_buf_addf(&text, "%s%s", text.data[text.len - 1] == '/' ? "" : "/", file);
+    free(file);
     a->base.gate.act.text = a->base.text = neap_buf_take(&text);
     return a;
 }
@@ -278,8 +281,8 @@ static void nothing(neap_op *op, bool force) {
 
 static const neap_op_class put_class = {"an archive to begin", nothing, NULL, archive_drop};
 
-/* archive_put{container=, path=} -> stream | nil, err: a tar, unpacked into the directory `path`. close() tells whether it is there.
- * Effect: write. */
+/* archive_put{container=, path=, file=, size=} -> stream | nil, err: a tar, unpacked into the directory `path`. close() tells whether it is
+ * there. `file` and `size` say what is in it, for the plan and for whoever asks later whether it was done. Effect: write. */
 int neap_docker_archive_put(lua_State *L) {
     archive_op *a = new_archive(L, &put_class, NEAP_P_DOCKER_PUT, "put");
     putter *p = (putter *)neap_stream_new_handle(L, sizeof *p);
@@ -287,6 +290,9 @@ int neap_docker_archive_put(lua_State *L) {
     lua_pushvalue(L, OP_INDEX);
     lua_setiuservalue(L, HANDLE_INDEX, 1);
     neap_json_member(&a->base.gate.evidence, "container", a->base.container);
+    neap_json_member(&a->base.gate.evidence, "path", a->base.text + sizeof "put");
+    lua_Integer size = neap_docker_integer(L, 2, "size", -1);
+    if (size >= 0) neap_json_member_int(&a->base.gate.evidence, "bytes", size);
     a->base.gate.start = put_start;
     return neap_gate_enter(L, &a->base.gate);
 }

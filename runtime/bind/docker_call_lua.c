@@ -221,6 +221,10 @@ static call_op *change_state(lua_State *L, const char *verb) {
     call_op *c = new_change(L, NEAP_P_DOCKER_CHANGE, NEAP_DOCKER_POST, container, what.data);
     neap_buf_close(&what);
     neap_buf_addf(&c->target, "/containers/%s/%s", container, verb);
+    char *started = lua_istable(L, 3) ? neap_docker_field(L, 3, "started") : NULL;
+    neap_json_member(&c->base.gate.evidence, "verb", verb);
+    neap_json_member(&c->base.gate.evidence, "started", started);
+    free(started);
     return c;
 }
 
@@ -236,14 +240,15 @@ int neap_docker_start_container(lua_State *L) {
     return neap_gate_enter(L, &c->base.gate);
 }
 
-/* stop_container(id, {grace_ms=}) -> true | nil, err: its stop signal, the grace (its own when not given), KILL. Effect: write. */
+/* stop_container(id, {grace_ms=, started=}) -> true | nil, err: its stop signal, the grace (its own when not given), KILL. Effect: write. */
 int neap_docker_stop_container(lua_State *L) {
     call_op *c = change_state(L, "stop");
     add_grace(L, c);
     return neap_gate_enter(L, &c->base.gate);
 }
 
-/* restart_container(id, {grace_ms=}) -> true | nil, err. Effect: write. */
+/* restart_container(id, {grace_ms=, started=}) -> true | nil, err. started: when it was started before, for whoever asks later whether
+ * it was done. Effect: write. */
 int neap_docker_restart_container(lua_State *L) {
     call_op *c = change_state(L, "restart");
     add_grace(L, c);
@@ -334,6 +339,8 @@ int neap_docker_create_container(lua_State *L) {
     call_op *c = new_change(L, NEAP_P_DOCKER_CHANGE, NEAP_DOCKER_POST, NULL, what.data);
     neap_buf_close(&what);
     c->kept[0] = neap_docker_field(L, 2, "name");
+    neap_json_member(&c->base.gate.evidence, "verb", "create");
+    neap_json_member(&c->base.gate.evidence, "name", c->kept[0]);
     neap_buf_adds(&c->target, "/containers/create");
     if (c->kept[0]) neap_buf_adds(&c->target, "?name="), neap_docker_encode(&c->target, c->kept[0]);
     neap_buf_addc(&c->json, '{');

@@ -8,6 +8,7 @@ int neap_open_file(lua_State *L);
 int neap_open_guard(lua_State *L);
 int neap_open_http(lua_State *L);
 int neap_open_journal(lua_State *L);
+int neap_open_keep(lua_State *L);
 int neap_open_net(lua_State *L);
 int neap_open_pg(lua_State *L);
 int neap_open_process(lua_State *L);
@@ -28,6 +29,7 @@ const neap_opener neap_openers[] = {
     {"native.guard", neap_open_guard},
     {"native.http", neap_open_http},
     {"native.journal", neap_open_journal},
+    {"native.keep", neap_open_keep},
     {"native.net", neap_open_net},
     {"native.pg", neap_open_pg},
     {"native.process", neap_open_process},

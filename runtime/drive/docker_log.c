@@ -93,16 +93,25 @@ static void on_log(void *arg, const neap_docker_answer *a, const neap_err *err) 
     neap_stream_read(g->body, PIECE_SIZE, on_bytes, g);
 }
 
+/* What this run of the container has written: everything since the run before it ended. The time it was started at is taken by the
+ * Engine when it runs already, and the first lines can be older than that. */
+static bool begins(json_t *state, char since[NEAP_DOCKER_TIME_SIZE]) {
+    const char *started = json_string_value(json_object_get(state, "StartedAt")), *finished = json_string_value(json_object_get(state, "FinishedAt"));
+    if (!started || !neap_docker_time(started, since)) return false;
+    if (!json_is_true(json_object_get(state, "Running")) || !finished) return true;
+    if (strncmp(finished, "0001-", 5) == 0) return snprintf(since, NEAP_DOCKER_TIME_SIZE, "0") > 0;
+    return neap_docker_time(finished, since);
+}
+
 static void on_inspected(void *arg, const neap_docker_answer *a, const neap_err *err) {
     neap_docker_log *g = arg;
     neap_err bad = NEAP_ERR_INIT;
     char since[NEAP_DOCKER_TIME_SIZE] = "0";
     g->call = NULL;
     json_t *answer = err ? NULL : neap_docker_object(a->body, a->len, &bad);
-    const char *started = json_string_value(json_object_get(json_object_get(answer, "State"), "StartedAt"));
     g->raw = json_is_true(json_object_get(json_object_get(answer, "Config"), "Tty"));
     if (g->options.since_ms > 0) snprintf(since, sizeof since, "%lld.%03lld000000", (long long)g->options.since_ms / 1000, (long long)g->options.since_ms % 1000);
-    else if (answer && g->options.since_ms < 0 && !(started && neap_docker_time(started, since)))
+    else if (answer && g->options.since_ms < 0 && !begins(json_object_get(answer, "State"), since))
         neap_err_set(&bad, NEAP_E_PROTOCOL, "the Engine does not say when the container was started");
     json_decref(answer);
     if (err || bad.code) {

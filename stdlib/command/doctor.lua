@@ -119,7 +119,7 @@ local function ask_target(found, binding, role, entry)
   found:good(role, card.id, card.lines)
   if card.wrong then found:bad(role, card.wrong.message, card.wrong.hint or "Look at it before a run needs it.") end
   if not entry.spec.pin and binding.clients[entry.kind].fields.pin then
-    found:warn(role, "its identity is not pinned", ('Add pin = "%s" to it in the inventory.'):format(card.id))
+    found:warn(role, "its identity is not pinned", ('Add pin = "%s" to it in the inventory.'):format(card.lasting or card.id))
   end
   encryption(found, role, entry.kind, card)
   return true

@@ -119,7 +119,7 @@ function Binding:identify(role, cards)
   local object = self.objects[role]
   local card = object.methods.card(object)
   local pin = self.environment.targets[role].spec.pin
-  if pin and pin ~= card.id then
+  if pin and pin ~= card.id and pin ~= card.lasting then
     raise("refused", ("\"%s\" is %s, the inventory pins %s"):format(role, card.id, pin),
       "Somebody moved the target, or the tunnel leads elsewhere; look before you change the pin.")
   end

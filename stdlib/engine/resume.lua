@@ -58,7 +58,7 @@ local function check_same_targets(recorded, targets)
   local ids = {}
   for _, t in ipairs(recorded.targets or {}) do ids[t.role] = t.id end
   for _, t in ipairs(targets) do
-    if not t.used_by and ids[t.role] and ids[t.role] ~= t.id then
+    if not t.used_by and ids[t.role] and session.lasting(ids[t.role]) ~= session.lasting(t.id) then
       raise("refused", ("\"%s\" was %s when the run began and is %s now"):format(t.role, ids[t.role], t.id), "The run belongs to another target.")
     end
   end

@@ -219,9 +219,12 @@ function M.keeper(t)
   return g and g.lock and g or nil
 end
 
---- Where a target's subjects begin: for PostgreSQL the whole cluster.
+--- Where a target's subjects begin: for PostgreSQL the whole cluster, for a container whenever it was started.
 function M.root_of(id)
-  return id:match("^(pg:[^/]+)") or id
+  return id:match("^(pg:[^/]+)") or id:match("^(docker:[^@]+)") or id
 end
+
+--- What of an identity a run does not change itself: a container that it starts again is the same one.
+function M.lasting(id) return id:match("^(docker:[^@]+)") or id end
 
 return M

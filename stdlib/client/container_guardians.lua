@@ -1,0 +1,124 @@
+--- What the engine asks of a container and runbooks do not: who has it, that it stays ours, and what became of a write whose run died.
+--
+-- An Engine remembers no locks. Whoever uses one from its own machine finds them in a directory of that machine: an flock while a run
+-- lives, words in a file while it owes something. They are named by the Engine and the container's name, not its id: the name is what
+-- outlives it when it is made anew.
+
+local engines = require("client.container_engine")
+local file = require("native.file")
+local guard = require("native.guard")
+local keep = require("native.keep")
+local raise = require("core.raise")
+local system = require("native.system")
+local tar = require("client.tar")
+local text = require("native.text")
+
+local guardians = {}
+
+local LOCKS <const> = "/run/lock"
+
+local function directory()
+  local there = file.stat(LOCKS)
+  return there and there.kind == "directory" and LOCKS or system.env("TMPDIR") or "/tmp"
+end
+
+-- "/run/lock/neap-docker-1f0c…"
+local function place(o)
+  if not o.kept_at then
+    local found = engines.inspect(o)
+    o.kept_at = ("%s/neap-docker-%s"):format(directory(), text.sha256(o.engine:id() .. found.Name):sub(1, 16))
+  end
+  return o.kept_at
+end
+
+--- Take the container for this run: true, or nil and who has it. In a preview it is only looked at.
+function guardians.lock(o)
+  local path = place(o) .. ".lock"
+  if guard.mode() == "plan" then return keep.look(path) end
+  if o.kept then return true end
+  local kept, err = keep.lock(path, o.context.application)
+  o.kept = kept or o.kept
+  if kept then return true end
+  return nil, err
+end
+
+--- Is the lock still ours?
+function guardians.prove(o) return o.kept ~= nil and o.kept:is_ours() end
+
+--- The text of the hold on the container, whoever left it; nil when there is none.
+function guardians.held(o)
+  local words, err = keep.read(place(o) .. ".hold")
+  if words == nil and err then error(err, 0) end
+  return words
+end
+
+--- Leave a hold: the text stays when this run dies.
+function guardians.hold(o, words) return raise.check(keep.write(place(o) .. ".hold", words)) end
+
+--- Take the hold away.
+function guardians.release(o) return raise.check(keep.clear(place(o) .. ".hold")) end
+
+--- Let the lock go.
+function guardians.let_go(o)
+  if o.kept then o.kept:close() end
+  o.kept = nil
+end
+
+-- ---- orphans ----
+
+-- What inspect says; nil when there is no such container.
+local function look(o, id)
+  local found, err = engines.engine(o):inspect(id)
+  if not found and err.status ~= 404 then error(err, 0) end
+  return found
+end
+
+local CHANGED <const> = {
+  start = function (found) return found.State.Running and "done" or "not begun" end,
+  stop = function (found) return found.State.Running and "not begun" or "done" end,
+  restart = function (found, evidence)
+    if not found.State.Running then return "half" end
+    if not evidence.started then return nil end
+    return found.State.StartedAt ~= evidence.started and "done" or "not begun"
+  end,
+}
+
+local LOOK <const> = {
+  ["docker.change"] = function (o, evidence)
+    if evidence.verb == "create" then return evidence.name and (look(o, evidence.name) and "done" or "not begun") end
+    local found = look(o, evidence.container)
+    return found and CHANGED[evidence.verb] and CHANGED[evidence.verb](found, evidence)
+  end,
+  ["docker.remove"] = function (o, evidence)
+    local found = look(o, evidence.container)
+    if not found or found.State.Dead then return "done" end
+    return found.State.Status == "removing" and "running" or "not begun"
+  end,
+  -- A file that has the size that was announced is there; what it says is the step's own proof to tell.
+  ["docker.put"] = function (o, evidence)
+    if not evidence.bytes then return nil end
+    local stream <close>, err = engines.engine(o):archive_get { container = evidence.container, path = evidence.path }
+    if not stream then
+      if err.status == 404 then return "not begun" end
+      error(err, 0)
+    end
+    local entry = tar.entry(stream)
+    return entry and entry.size == evidence.bytes and "done" or "half"
+  end,
+}
+
+--- What became of a write whose run died: "done", "not begun", "half", "running" (after `within_ms`; with `end_it` it is ended) or nil: nobody
+--- knows. A command is asked after by its pid, within the run of the container it was started in: none of them outlives that.
+---@param o table
+---@param evidence table the intent
+---@param patience { within_ms: integer, end_it: boolean? }
+function guardians.probe(o, evidence, patience)
+  if LOOK[evidence.primitive] then return LOOK[evidence.primitive](o, evidence) end
+  if evidence.primitive ~= "docker.exec" then return nil end
+  local found, why = engines.engine(o):probe(evidence, patience)
+  if not found and type(why) == "table" then error(why, 0) end
+  if not found then error(raise.new("unknown", ("the command in %s: %s"):format(o.role, why)), 0) end
+  return found
+end
+
+return guardians
