@@ -22,6 +22,16 @@ static const char *const inherited[] = {"PATH", "HOME", "LANG", "TZ", NULL};
 
 /* argv ------------------------------------------------------------------------------------------- */
 
+char *neap_command_join(const char *before, const char *const *argv) {
+    neap_buf out = NEAP_BUF_INIT;
+    neap_buf_adds(&out, before);
+    for (const char *const *word = argv; *word; word++) {
+        if (out.len) neap_buf_addc(&out, ' ');
+        neap_buf_adds(&out, *word);
+    }
+    return neap_buf_take(&out);
+}
+
 static void refuse_secret(lua_State *L) {
     neap_err err = NEAP_ERR_INIT;
     neap_err_set(&err, NEAP_E_USAGE, "a secret must not be an argument of a command");
@@ -53,6 +63,7 @@ static void read_argv(lua_State *L, int index, neap_command *c) {
     }
     neap_quote_argv(&text, (const char *const *)c->argv);
     c->text = neap_buf_take(&text);
+    c->spelled[0] = neap_command_join("", (const char *const *)c->argv);
     lua_pop(L, 1);
 }
 
@@ -167,12 +178,14 @@ void neap_command_close(neap_command *c) {
     free(c->role);
     free(c->subject);
     free(c->text);
+    free(c->spelled[0]);
+    free(c->spelled[1]);
     *c = (neap_command){0};
 }
 
 void neap_command_act(const neap_command *c, neap_gate *g) {
     g->act = (neap_act){.primitive = c->reads ? NEAP_P_PROCESS_READ : NEAP_P_PROCESS_RUN, .target = c->role,
-                        .subject = c->subject, .text = c->text};
+                        .subject = c->subject, .text = c->text, .spelled = (const char *const *)c->spelled};
     g->declared = c->reads;
 }
 

@@ -9,6 +9,7 @@ typedef struct neap_command {
     char **argv, **env, *cwd;
     char **secrets;               /* for a shell elsewhere: assignments that must not stand in an argv; else they are in env */
     char *role, *subject, *text;
+    char *spelled[3];             /* for policy: argv joined by single spaces; behind sudo; NULL */
     bool reads;
     int64_t within_ms;            /* 0: no limit of its own */
     unsigned char allow[256];     /* exit statuses that count as done */
@@ -21,6 +22,8 @@ void neap_command_read_far(lua_State *L, int index, neap_command *c);
 /* [-0, +0, e] the same for one that a shell elsewhere begins: names are what a shell can set, secrets are apart. */
 void neap_command_read_shell(lua_State *L, int index, neap_command *c);
 void neap_command_close(neap_command *c);
+/* The words joined by single spaces, behind `before`. */
+char *neap_command_join(const char *before, const char *const *argv);
 /* Describe it to the gate. */
 void neap_command_act(const neap_command *c, neap_gate *g);
 

@@ -259,8 +259,12 @@ int neap_docker_restart_container(lua_State *L) {
 int neap_docker_remove_container(lua_State *L) {
     lua_settop(L, 3);
     char *container = neap_docker_check_id(L, 2);
-    call_op *c = new_change(L, NEAP_P_DOCKER_REMOVE, NEAP_DOCKER_DELETE, container, "remove container");
-    neap_buf_addf(&c->target, "/containers/%s?force=%d&v=%d", container, neap_docker_flag(L, 3, "force"), neap_docker_flag(L, 3, "volumes"));
+    bool force = neap_docker_flag(L, 3, "force"), volumes = neap_docker_flag(L, 3, "volumes");
+    neap_buf what = NEAP_BUF_INIT;
+    neap_buf_addf(&what, "remove %s%scontainer", volumes ? "with its anonymous volumes " : "", force ? "by force " : "");
+    call_op *c = new_change(L, NEAP_P_DOCKER_REMOVE, NEAP_DOCKER_DELETE, container, what.data);
+    neap_buf_close(&what);
+    neap_buf_addf(&c->target, "/containers/%s?force=%d&v=%d", container, force, volumes);
     return neap_gate_enter(L, &c->base.gate);
 }
 

@@ -33,10 +33,13 @@ docker_handle *neap_docker_check(lua_State *L) {
     return h;
 }
 
+static bool is_id(const char *text) { return strlen(text) == 64 && strspn(text, "0123456789abcdef") == 64; }
+
+/* By a name, or a part of an id, any container may be meant: then it is about the whole Engine. */
 static char *subject_of(const docker_handle *h, const char *container) {
     neap_buf out = NEAP_BUF_INIT;
     neap_buf_addf(&out, "docker:%s", h->id ? h->id : "?");
-    if (container) neap_buf_addf(&out, "/%s", container);
+    if (container && is_id(container)) neap_buf_addf(&out, "/%s", container);
     return neap_buf_take(&out);
 }
 
@@ -47,7 +50,7 @@ docker_op *neap_docker_op_new(lua_State *L, size_t size, const neap_op_class *cl
     op->container = container;
     op->text = text;
     op->subject = subject_of(h, container);
-    op->gate.act = (neap_act){primitive, h->role, h->host, op->subject, text};
+    op->gate.act = (neap_act){primitive, h->role, h->host, op->subject, text, NULL};
     return op;
 }
 
@@ -116,7 +119,7 @@ bool neap_docker_flag(lua_State *L, int index, const char *name) {
 /* A part of an id would be taken by the Engine too, and may mean another container tomorrow. */
 char *neap_docker_check_id(lua_State *L, int index) {
     char *id = neap_docker_text(L, index, "container");
-    if (strlen(id) == 64 && strspn(id, "0123456789abcdef") == 64) return id;
+    if (is_id(id)) return id;
     lua_pushstring(L, id);
     free(id);
     neap_err err = NEAP_ERR_INIT;

@@ -39,6 +39,7 @@ typedef struct http_op {
     neap_http_header headers[HEADERS_MOST + 1];
     int header_count;
     char *method, *url, *role, *text, *subject, *host, *plan;
+    char *spelled[2];                     /* for policy: the text with %XX decoded */
     neap_buf json, clean;
     neap_http_request *request;
     neap_stream *stream;                  /* open: came, and nobody has it yet */
@@ -250,6 +251,21 @@ static char *describe_body(lua_State *L, const http_op *h) {
     return out.len ? neap_buf_take(&out) : NULL;
 }
 
+static int digit(char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1; }
+
+/* Its server reads "/%61dmin" as "/admin". */
+static char *decode(const char *text) {
+    char *out = neap_strdup(text), *to = out;
+    for (const char *c = text; *c; c++) {
+        int high = *c == '%' ? digit(c[1]) : -1, low = high >= 0 ? digit(c[2]) : -1;
+        bool coded = low >= 0 && (high || low);
+        *to++ = coded ? (char)(high << 4 | low) : *c;
+        if (coded) c += 2;
+    }
+    *to = '\0';
+    return out;
+}
+
 /* A body makes of a GET whatever its server likes: a search, or a removal by query. What is asked in a preview has none. */
 static void refuse_body(lua_State *L, const http_op *h) {
     neap_err err = NEAP_ERR_INIT;
@@ -281,7 +297,9 @@ static void describe(lua_State *L, http_op *h) {
     if (!reads) h->plan = describe_body(L, h);
     h->gate.plan = h->plan;
     h->gate.declared = reads;
-    h->gate.act = (neap_act){reads ? NEAP_P_HTTP_GET : NEAP_P_HTTP_SEND, h->role, h->host, h->subject, h->text};
+    h->gate.act = (neap_act){reads ? NEAP_P_HTTP_GET : NEAP_P_HTTP_SEND, h->role, h->host, h->subject, h->text, NULL};
+    h->spelled[0] = decode(h->text);
+    h->gate.act.spelled = (const char *const *)h->spelled;
 }
 
 /* The wait --------------------------------------------------------------------------------------- */
@@ -339,6 +357,7 @@ static void http_drop(neap_op *op) {
     free(h->subject);
     free(h->host);
     free(h->plan);
+    free(h->spelled[0]);
     neap_buf_wipe(&h->json);
     neap_buf_wipe(&h->clean);
     neap_buf_close(&h->gate.evidence);

@@ -210,7 +210,7 @@ static int net_connect(lua_State *L) {
     k->text = opt_field(L, "text");
     k->subject = join("net:", d->label);
     if (!k->text) k->text = join("connect to ", d->label);
-    k->gate.act = (neap_act){NEAP_P_NET_SEND, k->role, k->host, k->subject, k->text};
+    k->gate.act = (neap_act){NEAP_P_NET_SEND, k->role, k->host, k->subject, k->text, NULL};
     k->gate.start = connect_start;
     k->gate.op.on_stop = connect_on_stop;
     return neap_gate_enter(L, &k->gate);

@@ -106,7 +106,7 @@ pg_op *neap_pg_op_new(lua_State *L, size_t size, const neap_op_class *class, pg_
     neap_buf_adds(&text, sql);
     if (op->params.count) neap_buf_addf(&text, "  -- %s", op->params.shown.data);
     op->text = neap_buf_take(&text);
-    op->gate.act = (neap_act){primitive, h->role, h->host, h->subject, op->text};
+    op->gate.act = (neap_act){primitive, h->role, h->host, h->subject, op->text, NULL};
     return op;
 }
 

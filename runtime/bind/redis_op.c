@@ -10,15 +10,20 @@
 #include "bind/redis_private.h"
 #include "bind/secret_lua.h"
 
-enum { MOST_WORDS = 1 << 20, MOST_COMMANDS = 100000, MOST_TEXT = 16 * 1024, MOST_WORD = 200 };
+enum { MOST_WORDS = 1 << 20, MOST_COMMANDS = 100000, MOST_TEXT = 16 * 1024, MOST_WORD = 200, MOST_SPELLED = 4096 };
 #define MOST_BYTES ((size_t)512 << 20)               /* of one word: Redis takes no longer one (proto-max-bulk-len) */
 
 redis_op *neap_redis_op_new(lua_State *L, size_t size, const neap_op_class *class, redis_handle *h, neap_primitive primitive) {
     redis_op *op = (redis_op *)neap_op_new(L, size, class);
     op->h = h;
     op->err = (neap_err)NEAP_ERR_INIT;
-    op->gate.act = (neap_act){primitive, h->role, h->host, h->subject, NULL};
+    op->gate.act = (neap_act){.primitive = primitive, .target = h->role, .host = h->host, .subject = h->subject};
     return op;
+}
+
+static void wipe_free(char *text) {
+    explicit_bzero(text, strlen(text));
+    free(text);
 }
 
 static void command_close(redis_command *c) {
@@ -38,6 +43,8 @@ void neap_redis_op_drop(neap_op *o) {
     }
     free(op->commands);
     free(op->values);
+    for (char **at = op->spelled; at && *at; at++) wipe_free(*at);
+    free(op->spelled);
     free(op->text);
     free(op->subject);
     neap_redis_value_free(op->side);
@@ -149,6 +156,23 @@ void neap_redis_op_show(redis_op *op) {
     free(op->text);
     op->text = neap_buf_take(&out);
     op->gate.act.text = op->text;
+}
+
+static char *spell(const redis_command *c) {
+    neap_buf out = NEAP_BUF_INIT;
+    for (int i = 0; i < c->argc; i++) {
+        size_t len = c->lens[i] > MOST_SPELLED ? MOST_SPELLED : c->lens[i];
+        if (i) neap_buf_addc(&out, ' ');
+        for (size_t at = 0; at < len; at++) neap_buf_addc(&out, c->argv[i][at] ? c->argv[i][at] : '?');
+    }
+    return neap_buf_take(&out);
+}
+
+void neap_redis_op_spell(lua_State *L, redis_op *op) {
+    if (!neap_guard_has_never(neap_host_of(L)->guard)) return;
+    op->spelled = neap_zalloc(((size_t)op->count + 1) * sizeof *op->spelled);
+    for (int i = 0; i < op->count; i++) op->spelled[i] = spell(&op->commands[i]);
+    op->gate.act.spelled = (const char *const *)op->spelled;
 }
 
 /* ---- errors ---- */

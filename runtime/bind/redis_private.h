@@ -47,6 +47,7 @@ struct redis_op {
     redis_command *commands;
     neap_redis_value **values;    /* one for each */
     int       count, answers;
+    char    **spelled;            /* for policy: each command whole, NULL-terminated; NULL: nobody asks */
     char     *text, *subject;     /* what people are shown; of what reaches beyond the database, or NULL */
     neap_buf  plan;
     neap_err  err;
@@ -69,6 +70,8 @@ void neap_redis_op_words(lua_State *L, redis_op *op, int first);      /* one com
 void neap_redis_op_list(lua_State *L, redis_op *op, int index);       /* a list of lists */
 /* Make the text that people are shown and policies are held against. */
 void neap_redis_op_show(redis_op *op);
+/* For policy: what people are shown is cut, and of a list only the first command begins its text. */
+void neap_redis_op_spell(lua_State *L, redis_op *op);
 neap_redis_words neap_redis_words_of(const redis_command *c);
 void neap_redis_op_drop(neap_op *op);
 /* Reads: the connection is given up at once. Writes are let finish until they are forced. */

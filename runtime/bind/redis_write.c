@@ -152,6 +152,7 @@ static void widen(redis_op *op) {
 }
 
 static int begin(lua_State *L, redis_op *op) {
+    neap_redis_op_spell(L, op);
     for (int i = 0; i < op->count; i++) {
         neap_redis_words words = neap_redis_words_of(&op->commands[i]);
         if (neap_redis_is_server_wide(&words)) widen(op);

@@ -77,6 +77,15 @@ static void read_sudo(lua_State *L, const neap_session *s, neap_far *f) {
     lua_pop(L, 1);
 }
 
+/* A rule that knows the command as people type it: "sudo systemctl stop", "sudo -u postgres dropdb". */
+static void spell_sudo(neap_far *f) {
+    neap_buf before = NEAP_BUF_INIT;
+    neap_buf_adds(&before, "sudo");
+    if (*f->sudo) neap_buf_addf(&before, " -u %s", f->sudo);
+    f->command.spelled[1] = neap_command_join(before.data, (const char *const *)f->command.argv);
+    neap_buf_close(&before);
+}
+
 void neap_far_read(lua_State *L, neap_session *s, neap_far *f, neap_gate *g) {
     neap_command *c = &f->command;
     const neap_ssh_host *host = neap_ssh_link_host(s->link);
@@ -89,7 +98,8 @@ void neap_far_read(lua_State *L, neap_session *s, neap_far *f, neap_gate *g) {
                                     .secrets = (const char *const *)c->secrets, .cwd = c->cwd, .sudo = f->sudo};
     f->names = (neap_remote_names){host->name, c->argv[0], c->cwd, f->sudo, host->user};
     g->act = (neap_act){.primitive = c->reads ? NEAP_P_HOST_READ : NEAP_P_HOST_RUN, .target = c->role, .host = host->hostname,
-                        .subject = c->subject, .text = c->text};
+                        .subject = c->subject, .text = c->text, .spelled = (const char *const *)c->spelled};
+    if (f->sudo) spell_sudo(f);
     g->declared = c->reads;
 }
 

@@ -129,7 +129,7 @@ static int net_tunnel(lua_State *L) {
     k->text = join("tunnel to ", d->label);
     if (!*k->name || strchr(k->name, '/') || strcmp(k->name, ".") == 0 || strcmp(k->name, "..") == 0)
         neap_raisef(L, NEAP_E_USAGE, "\"%s\" is no name for a socket", k->name);
-    k->gate.act = (neap_act){NEAP_P_NET_CONNECT, k->role, NULL, k->subject, k->text};
+    k->gate.act = (neap_act){NEAP_P_NET_CONNECT, k->role, NULL, k->subject, k->text, NULL};
     k->gate.start = open_start;
     return neap_gate_enter(L, &k->gate);
 }

@@ -98,6 +98,8 @@ bool neap_guard_add_never(neap_guard *g, const char *pattern, const char *why, n
     return true;
 }
 
+bool neap_guard_has_never(const neap_guard *g) { return g->never != NULL; }
+
 void neap_guard_add_allowed(neap_guard *g, const char *host) {
     name *n = neap_zalloc(sizeof *n);
     n->text = neap_strdup(host);
@@ -152,15 +154,19 @@ static bool refuse_never(const rule *r, neap_err *err) {
     return neap_err_hint(err, "The rule is in the inventory's never list; no flag overrides it.");
 }
 
-/* One act has many spellings; a rule is held against the one given, the one with single spaces, and for SQL the grammar's own. */
+/* One act has many spellings; a rule is held against the one given, the one with single spaces, for SQL the grammar's own, and those that
+ * only its binding knows. */
 static bool check_never(const neap_guard *g, const neap_act *act, neap_err *err) {
     if (!g->never || !act->text) return true;
     char *spellings[] = {neap_strdup(act->text), squeeze(act->text), is_sql(act) ? neap_sql_canonical(act->text) : NULL};
     enum { COUNT = sizeof spellings / sizeof *spellings };
     bool allowed = true;
-    for (const rule *r = g->never; allowed && r; r = r->next)
+    for (const rule *r = g->never; allowed && r; r = r->next) {
         for (int i = 0; allowed && i < COUNT; i++)
             if (spellings[i] && regexec(&r->pattern, spellings[i], 0, NULL, 0) == 0) allowed = refuse_never(r, err);
+        for (const char *const *other = act->spelled; allowed && other && *other; other++)
+            if (regexec(&r->pattern, *other, 0, NULL, 0) == 0) allowed = refuse_never(r, err);
+    }
     for (int i = 0; i < COUNT; i++) free(spellings[i]);
     return allowed;
 }

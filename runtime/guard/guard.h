@@ -53,9 +53,10 @@ void neap_guard_set_mode(neap_guard *g, neap_mode mode);
 neap_mode neap_guard_get_mode(const neap_guard *g);
 
 /* Policy of the bound environment. Patterns are POSIX extended regular expressions, matched without
- * regard to case against the text of a write (SQL, or argv joined by single spaces): as it is given, with every run of white
- * space as one space, and SQL also as the grammar would write it (no comments, plain names unquoted). */
+ * regard to case against the text of a write as people read it, with every run of white space as one space, SQL also as the
+ * grammar would write it (no comments, plain names unquoted), and every spelling that the act brings. */
 bool neap_guard_add_never(neap_guard *g, const char *pattern, const char *why, neap_err *err);
+bool neap_guard_has_never(const neap_guard *g);
 void neap_guard_add_allowed(neap_guard *g, const char *host);     /* once one is added, every write target's host must be in the list */
 
 /* What is about to happen. `text` is the exact act as people read it (already without secrets). */
@@ -65,6 +66,8 @@ typedef struct neap_act {
     const char *host;             /* for the allowlist; NULL: this machine */
     const char *subject;          /* "pg:7301…/app" */
     const char *text;             /* "CREATE DATABASE \"pcmr\"" or the argv */
+    const char *const *spelled;   /* what else a pattern is held against, NULL-terminated: the same act unquoted, decoded, whole; NULL: nothing.
+                                     Shown to nobody, so it may hold what text leaves out. */
 } neap_act;
 
 /* REFUSE fills err (code REFUSED, or WITHHELD's step in err->message for WITHHELD). PREDICT has

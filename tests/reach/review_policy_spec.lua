@@ -93,3 +93,48 @@ describe("a list of hosts that names this machine", function()
     end)
   end)
 end)
+
+describe("a never rule", function()
+  local web, redis
+
+  setup(function() web, redis = servers.http(), servers.redis { name = "plain", open = true } end)
+
+  local function rule(pattern) return ("assert(guard.never(%q, 'the spec says so'))"):format(pattern) end
+
+  local function with_redis(call)
+    return ([[
+      local redis = require("client.redis")
+      local cache = redis.bind("cache", { url = %q }, { application = "neap:spec:1", environment = "test" })
+      local ok, err = pcall(function() %s end)
+      redis.close(cache)
+      if not ok then error(err, 0) end]]):format(redis.url(nil, 5), call)
+  end
+
+  it("is held against every command of a transaction, however long the ones before it are", function()
+    redis.cli { "-n", "5", "set", "kept", "1" }
+    local long = [[local list = {} for i = 1, 200 do list[i] = { "SET", "filler", ("x"):rep(190) } end list[201] = { "FLUSHDB" } cache.methods.transaction(cache, list)]]
+    for _, pattern in ipairs { "flushdb", "^flushdb" } do
+      assert.matches("^false refused this environment never allows", in_a_world(rule(pattern), with_redis(long)))
+    end
+    assert.matches("^false refused", in_a_world(rule("^del user:1$"), with_redis('cache.methods.remove(cache, "DEL", "user:1")')))
+    assert.matches("^false refused", in_a_world(rule("^set .*planted$"), with_redis('cache.methods.write(cache, "SET", "a", ("x"):rep(300) .. "planted")')))
+    assert.equal("1", (redis.cli { "-n", "5", "get", "kept" }:gsub("%s+$", "")))
+    assert.matches("^true", in_a_world(rule("flushall"), with_redis(long)))
+  end)
+
+  it("is held against a path however it is written", function()
+    local before = web.counts()["POST /echo"] or 0
+    for _, path in ipairs { "/echo", "/%65cho", "/x/../echo", "/./echo", "/%65%63%68%6F" } do
+      assert.matches("^false refused", in_a_world(rule("^post .*/echo"), ([[
+        local site = require("client.url").bind("site", { url = %q }, {})
+        site.methods.post(site, %q, { body = "x" })]]):format(web.url, path)), path)
+    end
+    assert.equal(before, web.counts()["POST /echo"] or 0)
+  end)
+
+  it("is held against words as they are, not as a shell would need them quoted", function()
+    for _, argv in ipairs { '{ "echo", "drop", "all data" }', '{ "echo", "drop all", "data" }', '{ "echo", "drop", "all", "data" }' } do
+      assert.matches("^false refused", in_a_world(rule("^echo drop all data$"), "assert(require('native.process').run { argv = " .. argv .. " })"))
+    end
+  end)
+end)

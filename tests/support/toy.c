@@ -52,7 +52,7 @@ int neap_test_touch(lua_State *L) {
     t->subject = neap_strdup(luaL_checkstring(L, 3));
     t->text = neap_strdup(luaL_checkstring(L, 4));
     t->host = lua_isnoneornil(L, 5) ? NULL : neap_strdup(luaL_checkstring(L, 5));
-    t->gate.act = (neap_act){(neap_primitive)primitive, t->target, t->host, t->subject, t->text};
+    t->gate.act = (neap_act){(neap_primitive)primitive, t->target, t->host, t->subject, t->text, NULL};
     t->gate.start = toy_start;
     return neap_gate_enter(L, &t->gate);
 }

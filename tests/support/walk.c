@@ -70,7 +70,7 @@ static int stray(lua_State *L) {
     static const neap_op_class class = {"a stray", let_go, NULL, NULL};
     if (lua_isstring(L, 1)) neap_function_push(L, lua_tostring(L, 1), stray, 0);
     neap_gate *g = (neap_gate *)neap_op_new(L, sizeof *g, &class);
-    g->act = (neap_act){NEAP_P_FILE_WRITE, "files", NULL, "file:/x", "write /x"};
+    g->act = (neap_act){NEAP_P_FILE_WRITE, "files", NULL, "file:/x", "write /x", NULL};
     return neap_gate_enter(L, g);
 }
 
