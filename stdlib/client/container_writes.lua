@@ -49,6 +49,15 @@ local function pour(o, command, stream, moving)
   return ok, moved
 end
 
+-- In a preview: the command is shown, and its source looked at, unless that is what the same act would have made.
+local function show_input(engine, call, from)
+  local shown = raise.check(engine:start(call))
+  local ok, stream, own = pcall(run.stream, from, "r")
+  if not ok and not (raise.is(stream) and stream.code == "withheld") then error(stream, 0) end
+  if ok and own then own:close() end
+  return shown
+end
+
 --- Run a command that reads everything a stream or a file of this machine has, by its standard input: { bytes =, sha256 =, status = }. When the
 --- source fails the command is stopped: half of it never looks like the whole.
 ---@param arguments string[]
@@ -58,10 +67,10 @@ end
 ---@effect write
 function methods.input_from(o, arguments, from, given)
   local call, engine = run.call_of(o, arguments, given, run.STREAMED)
+  if run.is_preview() then return show_input(engine, call, from) end
   local stream, own = run.stream(from, "r")
   local _ <close> = own
   local command <close> = raise.check(engine:start(call))
-  if run.is_preview() then return command end
   local printed, said = run.drain(command:stdout()), run.drain(command:stderr())
   local ok, moved = pour(o, command, stream, run.moving(o, call, given))
   local ended = run.check_end(o, call, command, said)

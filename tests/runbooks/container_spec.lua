@@ -1,0 +1,188 @@
+-- Runbooks about a PostgreSQL and a Redis in containers that publish no port, by the built binary, which stands where their bridge is.
+
+local child = require "tests.support.child"
+local neap = require "tests.support.neap"
+local servers = require "tests.support.servers"
+local suite = require "tests.support.suite"
+
+local INVENTORY <const> = [[
+environment "shop" {
+  dbc = container { project = "shop", service = "db", docker = "%s"%s },
+  db = postgres { url = "postgresql://postgres@localhost/shop", on = "dbc", password = secret { env = "DB_PASSWORD" }%s },
+  box = container { name = "%s", docker = "%s" },
+  worker = container { name = "%s", docker = "%s" },
+  cache = redis { url = "redis://localhost:6379/0", on = "box", password = secret { env = "CACHE_PASSWORD" } },
+}
+]]
+
+local MOVE <const> = [[
+runbook "Copy the shop inside its container" { why = "so that a copy is there" }
+local dbc, db, worker, cache = target.container "dbc", target.postgres "db", target.container "worker", target.redis "cache"
+step "The copy is there" {
+  needs = function ()
+    check(dbc:healthy(), "the database is well")
+    check(db:value "SELECT count(*) FROM item" == 1000, "the shop has its items")
+  end,
+  done = function () return db:exists "copy" and db:on("copy"):value "SELECT count(*) FROM pg_tables WHERE tablename = 'item'" == 1 end,
+  act = function ()
+    dbc:output_to({ "pg_dump", "-Fc", "shop" }, "%s/shop.dump")
+    db:create_database "copy"
+    dbc:input_from({ "pg_restore", "--exit-on-error", "-d", "copy" }, "%s/shop.dump")
+  end,
+  verify = function () check.same(db:on("copy"):value "SELECT sum(id) FROM item", db:value "SELECT sum(id) FROM item", "the copy has what the shop has") end,
+}
+step "psql says so too" {
+  done = function () return cache:get "copied" == "yes" end,
+  act = function ()
+    local said = dbc:run({ "psql", "-XAtq", "-d", "copy", "-f", "-" }, { stdin = "UPDATE item SET id = id WHERE id = 1; SELECT count(*) FROM item;" })
+    check.same(said:out(), "1000\n", "psql counts them")
+    cache:set("copied", "yes")
+  end,
+}
+step "The worker is started again" {
+  done = function () return worker:has "/tmp/again" end,
+  act = function ()
+    worker:run { "touch", "/tmp/again" }
+    worker:restart { grace = "5s" }
+  end,
+  verify = function () return worker:wait_for_log { text = "works", within = "30s" } and worker:running() end,
+}
+]]
+
+local SLOW <const> = [[
+runbook "Something slow in the container"
+local dbc = target.container "dbc"
+step "It is done once" {
+  within = "60s",
+  done = function () return dbc:has "/tmp/slow/done" end,
+  act = function () dbc:run { "sh", "-c", "echo x >>/tmp/slow/begun; read line </tmp/slow/go; echo x >/tmp/slow/done" } end,
+}
+]]
+
+describe("a runbook on containers", function ()
+  local engine, why, db, box, worker, dir
+
+  setup(function ()
+    engine, why = servers.docker { netns = true }
+    if not engine then return end
+    db = engine.postgres { name = "shop-db-" .. T.pid(), project = "shop", service = "db" }
+    box = engine.redis { name = "shop-cache-" .. T.pid() }  -- what a test that fails leaves in /run/lock is in nobody's way
+    worker = engine.busybox { name = "shop-worker-" .. T.pid(), cmd = { "sh", "-c", "trap 'exit 0' TERM; echo works; while :; do sleep 0.1; done" } }
+    db.sql "CREATE DATABASE shop"
+    db.sql("CREATE TABLE item AS SELECT generate_series(1, 1000) AS id", "shop")
+  end)
+
+  -- Files of its own. `pin` and `db_pin` go into the entries.
+  local function write(pin, db_pin)
+    dir = dir or suite.temp()
+    local function field(value) return value and (", pin = %q"):format(value) or "" end
+    suite.write(dir .. "/inventory.lua", INVENTORY:format(engine.url, field(pin), field(db_pin), box.name, engine.url, worker.name, engine.url))
+    suite.write(dir .. "/move.lua", MOVE:format(dir, dir))
+    suite.write(dir .. "/slow.lua", SLOW)
+  end
+
+  before_each(function ()
+    dir = nil
+    if not engine then return end
+    write()
+    db.sql "DROP DATABASE IF EXISTS copy"
+    box.cli("flushall")
+    worker.exec { "rm", "-f", "/tmp/again" }
+  end)
+
+  local function start(...)
+    local argv = { "sh", "-c", "exec \"$0\" \"$@\" 2>&1", neap.binary(), ... }
+    table.move({ "--inventory", dir .. "/inventory.lua", "--state", dir .. "/state", "--width", "1000" }, 1, 6, #argv + 1, argv)
+    return child.start { argv = engine.netns.enter(argv), cwd = "/", env = { PATH = os.getenv("PATH"), LANG = "C.UTF-8", HOME = dir, TERM = "dumb",
+      TMPDIR = suite.directory() .. "/tmp", DB_PASSWORD = db.password, CACHE_PASSWORD = box.password, ASAN_OPTIONS = os.getenv("ASAN_OPTIONS") } }
+  end
+
+  local function ask(...)
+    local running = start(...)
+    running:shut()
+    return running:finish(60000)
+  end
+
+  -- What happened to containers since: create, start, stop, die, exec_create: … Their own health checks and files that were looked at aside.
+  local ASIDE <const> = { "pg_isready", "redis-cli", "health_status", "exec_die", "archive-path" }
+  local function events(since)
+    local said = engine.cli("events", "--since", since, "--until", engine.cli("info", "--format", "{{.SystemTime}}"), "--format", "{{.Action}}", "--filter", "type=container")
+    local list = {}
+    for line in said:gmatch("[^\n]+") do
+      local counts = true
+      for _, word in ipairs(ASIDE) do counts = counts and not line:find(word, 1, true) end
+      if counts then list[#list + 1] = line end
+    end
+    return list
+  end
+
+  local function with(name, fn)
+    it(name, function ()
+      if not engine then return pending(why) end
+      fn()
+    end)
+  end
+
+  with("is previewed without a trace, does what it showed, and does nothing the second time", function ()
+    local since = engine.cli("info", "--format", "{{.SystemTime}}")
+    local r = ask("plan", dir .. "/move.lua", "--env", "shop")
+    assert.equal(2, r.code, r.out)
+    for _, words in ipairs { "docker:", db.name, "the shop has its items", "pg_restore --exit-on-error -d copy", "psql -XAtq -d copy -f -", "restart container", "create database" } do
+      assert.matches(words:lower(), r.out:lower(), 1, true)
+    end
+    assert.same({}, events(since))
+    assert.same("f", db.sql "SELECT EXISTS (SELECT FROM pg_database WHERE datname = 'copy')")
+    r = ask("run", dir .. "/move.lua", "--env", "shop", "--no-input")
+    assert.equal(0, r.code, r.out)
+    assert.equal("1000", db.sql("SELECT count(*) FROM item", "copy"))
+    assert.equal("yes", box.cli("get", "copied"))
+    since = engine.cli("info", "--format", "{{.SystemTime}}")
+    r = ask("run", dir .. "/move.lua", "--env", "shop", "--no-input")
+    assert.equal(0, r.code, r.out)
+    assert.same({}, events(since))
+  end)
+
+  with("waits for the command of a run that was killed, and starts no second one", function ()
+    db.exec { "sh", "-c", "rm -rf /tmp/slow; mkdir /tmp/slow; mkfifo /tmp/slow/go" }
+    local running = start("run", dir .. "/slow.lua", "--env", "shop", "--no-input")
+    local until_ms = T.now_ms() + 10000
+    while db.exec({ "test", "-s", "/tmp/slow/begun" }).code ~= 0 do
+      assert.is_true(T.now_ms() < until_ms, "the command does not begin")
+      T.pause(30)
+    end
+    running:kill(9)
+    assert.equal(9, running:finish().signal)
+    local refused = ask("run", dir .. "/slow.lua", "--env", "shop", "--no-input")
+    assert.equal(75, refused.code, refused.out)
+    assert.matches("is kept by a run that still owes something", refused.out, 1, true)
+    local resumed = start("resume", refused.out:match("neap resume (%x+)"), "--no-input")
+    resumed:shut()
+    resumed:expect("still being worked on")
+    db.exec { "sh", "-c", "echo >/tmp/slow/go" }
+    local r = resumed:finish(60000)
+    assert.equal(0, r.code, r.out)
+    assert.equal("x\n", db.exec({ "cat", "/tmp/slow/begun" }).out)
+    assert.equal(0, ask("run", dir .. "/slow.lua", "--env", "shop", "--no-input").code)
+  end)
+
+  with("is refused when another one is behind the name than the inventory pins", function ()
+    local engine_id = engine.cli("info", "--format", "{{.ID}}")
+    write(("docker:%s/%s"):format(engine_id, db.id))
+    assert.equal(2, ask("plan", dir .. "/move.lua", "--env", "shop").code)
+    write(("docker:%s/%s"):format(engine_id, box.id))
+    local r = ask("run", dir .. "/move.lua", "--env", "shop", "--no-input")
+    assert.are_not.equal(0, r.code)
+    assert.matches(("\"dbc\" is docker:%s/%s@"):format(engine_id, db.id), r.out, 1, true)
+    assert.matches("the inventory pins docker:" .. engine_id .. "/" .. box.id, r.out, 1, true)
+    write(nil, "pg:1234567890123456789/shop")
+    r = ask("run", dir .. "/move.lua", "--env", "shop", "--no-input")
+    assert.are_not.equal(0, r.code)
+    assert.matches("the inventory pins pg:1234567890123456789/shop", r.out, 1, true)
+  end)
+
+  with("is asked about by doctor, from the container up", function ()
+    local r = ask("doctor", "--env", "shop")
+    assert.equal(0, r.code, r.out)
+    for _, words in ipairs { "shop/db, number 1", "its identity is not pinned", "healthy", "PostgreSQL", "through box" } do assert.matches(words, r.out, 1, true) end
+  end)
+end)
