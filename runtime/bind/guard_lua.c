@@ -43,6 +43,12 @@ static int mark(lua_State *L) {
     return 0;
 }
 
+/* stands(subject, on): a change of all that `on` names withholds the subject too. Effect: pure. */
+static int stands(lua_State *L) {
+    neap_guard_stands(guard_of(L), luaL_checkstring(L, 1), luaL_checkstring(L, 2));
+    return 0;
+}
+
 /* clear(): forget every withheld subject. Effect: pure. */
 static int clear(lua_State *L) {
     neap_guard_clear(guard_of(L));
@@ -78,7 +84,7 @@ static int effects(lua_State *L) {
 }
 
 static const luaL_Reg module[] = {
-    {"mode", mode}, {"never", never}, {"allow_host", allow_host}, {"withheld", withheld}, {"mark", mark}, {"clear", clear},
+    {"mode", mode}, {"never", never}, {"allow_host", allow_host}, {"withheld", withheld}, {"mark", mark}, {"stands", stands}, {"clear", clear},
     {"predictions", predictions}, {"reads", reads}, {"effects", effects}, {NULL, NULL}};
 
 int neap_open_guard(lua_State *L) {

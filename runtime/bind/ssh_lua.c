@@ -77,13 +77,16 @@ static void read_sudo(lua_State *L, const neap_session *s, neap_far *f) {
     lua_pop(L, 1);
 }
 
-/* A rule that knows the command as people type it: "sudo systemctl stop", "sudo -u postgres dropdb". */
+/* As people type it, for those who read it and for rules: "sudo systemctl stop", "sudo -u postgres dropdb". */
 static void spell_sudo(neap_far *f) {
+    neap_command *c = &f->command;
     neap_buf before = NEAP_BUF_INIT;
     neap_buf_adds(&before, "sudo");
     if (*f->sudo) neap_buf_addf(&before, " -u %s", f->sudo);
-    f->command.spelled[1] = neap_command_join(before.data, (const char *const *)f->command.argv);
-    neap_buf_close(&before);
+    c->spelled[1] = neap_command_join(before.data, (const char *const *)c->argv);
+    neap_buf_addf(&before, " %s", c->text);
+    free(c->text);
+    c->text = neap_buf_take(&before);
 }
 
 void neap_far_read(lua_State *L, neap_session *s, neap_far *f, neap_gate *g) {
@@ -97,9 +100,9 @@ void neap_far_read(lua_State *L, neap_session *s, neap_far *f, neap_gate *g) {
     f->what = (neap_remote_command){.argv = (const char *const *)c->argv, .env = (const char *const *)c->env,
                                     .secrets = (const char *const *)c->secrets, .cwd = c->cwd, .sudo = f->sudo};
     f->names = (neap_remote_names){host->name, c->argv[0], c->cwd, f->sudo, host->user};
+    if (f->sudo) spell_sudo(f);
     g->act = (neap_act){.primitive = c->reads ? NEAP_P_HOST_READ : NEAP_P_HOST_RUN, .target = c->role, .host = host->hostname,
                         .subject = c->subject, .text = c->text, .spelled = (const char *const *)c->spelled};
-    if (f->sudo) spell_sudo(f);
     g->declared = c->reads;
 }
 
@@ -180,12 +183,13 @@ static void set_text(lua_State *L, const char *name, const char *text) {
     lua_setfield(L, -2, name);
 }
 
-/* session:card() -> {backend, banner, key_type, fingerprint, user, address, authenticated, why}: what opening it learnt. Effect: pure. */
+/* session:card() -> {id, hostname, backend, banner, key_type, fingerprint, user, address, authenticated, why}: what opening it learnt. Effect: pure. */
 static int session_card(lua_State *L) {
     neap_session *s = neap_check_session(L);
     const neap_ssh_card *card = neap_ssh_link_card(s->link);
-    lua_createtable(L, 0, 9);
+    lua_createtable(L, 0, 10);
     set_text(L, "id", s->subject);
+    set_text(L, "hostname", neap_ssh_link_host(s->link)->hostname);
     set_text(L, "why", neap_ssh_link_why(s->link));
     if (!card) return 1;
     set_text(L, "backend", card->backend);

@@ -18,13 +18,17 @@
 typedef struct rule { struct rule *next; regex_t pattern; char *text, *why; } rule;
 typedef struct name { struct name *next; char *text; } name;
 typedef struct mark { struct mark *next; char *subject; char step[64]; } mark;
+typedef struct stand { struct stand *next; char *subject, *on; } stand;
 
 struct neap_guard {
     neap_mode mode;
     rule *never;
     name *hosts;
     mark *marks;
+    stand *stands;
 };
+
+enum { DEPTH = 16 };                               /* a database in a container on a host behind a host; never a circle */
 
 static const struct { const char *name; neap_effect effect; const char *preview; } rows[] = {
 #define X(id, name, effect, preview) {name, NEAP_EFFECT_##effect, preview},
@@ -68,6 +72,13 @@ void neap_guard_free(neap_guard *g) {
         free(r->text);
         free(r->why);
         free(r);
+    }
+    while (g->stands) {
+        stand *s = g->stands;
+        g->stands = s->next;
+        free(s->subject);
+        free(s->on);
+        free(s);
     }
     while (g->hosts) {
         name *n = g->hosts;
@@ -116,10 +127,33 @@ static bool covers(const char *a, const char *b) {
     return strncmp(a, b, len) == 0 && (b[len] == '\0' || b[len] == '/');
 }
 
+/* The step that would change all of a place, or what that place is on. */
+static const char *changed(const neap_guard *g, const char *place, int depth) {
+    const char *step = NULL;
+    for (const mark *m = g->marks; m; m = m->next)
+        if (covers(m->subject, place)) return m->step;
+    for (const stand *s = g->stands; s && !step && depth < DEPTH; s = s->next)
+        if (covers(s->subject, place)) step = changed(g, s->on, depth + 1);
+    return step;
+}
+
 const char *neap_guard_withheld(const neap_guard *g, const char *subject) {
+    const char *step = NULL;
     for (const mark *m = g->marks; m && subject; m = m->next)
         if (covers(m->subject, subject) || covers(subject, m->subject)) return m->step;
-    return NULL;
+    for (const stand *s = g->marks && subject ? g->stands : NULL; s && !step; s = s->next)
+        if (covers(s->subject, subject) || covers(subject, s->subject)) step = changed(g, s->on, 0);
+    return step;
+}
+
+void neap_guard_stands(neap_guard *g, const char *subject, const char *on) {
+    for (const stand *known = g->stands; known; known = known->next)
+        if (strcmp(known->subject, subject) == 0 && strcmp(known->on, on) == 0) return;
+    stand *s = neap_zalloc(sizeof *s);
+    s->subject = neap_strdup(subject);
+    s->on = neap_strdup(on);
+    s->next = g->stands;
+    g->stands = s;
 }
 
 /* A part that is marked already does not stand for the whole. */

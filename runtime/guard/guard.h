@@ -78,6 +78,9 @@ neap_answer neap_guard_ask(neap_guard *g, const neap_scope *scope, const neap_ac
 void neap_guard_mark(neap_guard *g, const char *subject, const char *step);
 /* The step that withholds this subject, NULL when none does. */
 const char *neap_guard_withheld(const neap_guard *g, const char *subject);
+/* What `subject` names is on, or inside, what `on` names: a change of all of that withholds it too (a change of a part, "host:…/srv/x", does
+ * not). Kept until the guard goes: it is how things are, not what a plan would do. */
+void neap_guard_stands(neap_guard *g, const char *subject, const char *on);
 /* Forget withheld subjects (a new plan). */
 void neap_guard_clear(neap_guard *g);
 

@@ -40,6 +40,9 @@ function ways.dial(o, address, port) return session.of(o):dial_tcp(address, port
 ---@return userdata dialer to a unix socket of the host
 function ways.dial_unix(o, path) return session.of(o):dial_unix(path) end
 
+---@return string the machine, by the name that ssh_config gives it: what `hosts` of an environment lists
+function ways.machine(o) return session.of(o):card().hostname end
+
 ---@return userdata session of native.ssh, which stays the host's
 function ways.session(o) return session.of(o) end
 

@@ -34,6 +34,7 @@ local function tunnel_of(o)
       raise("config", ("\"%s\" names several hosts and stands on \"%s\""):format(o.role, o.spec.on), "Through another host one server is reached; name that one.")
     end
     server.machine = places.machine(place, where.hostaddr or where.host)
+    o.beyond = places.is_beyond(place, where.hostaddr or where.host) and o.spec.on or nil
     server.tunnel = raise.check(net.tunnel(place.ways.dial(place, where.host or "localhost", tonumber(where.port or 5432)), { name = ".s.PGSQL.5432" }))
   end
   return server.tunnel:dir(), server.machine

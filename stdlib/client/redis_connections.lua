@@ -32,6 +32,7 @@ function M.place(o)
     if not o.context.target then raise("config", ("\"%s\" stands on \"%s\", which is not bound here"):format(o.role, spec.on)) end
     o.below = o.context.target(spec.on, BELOW)
     if not o.below.ways then raise("config", ("\"%s\" cannot be reached through \"%s\""):format(o.role, spec.on)) end
+    o.beyond = places.is_beyond(o.below, where.host) and spec.on or nil
   end
   o.where = where
   o.prefix = spec.prefix or "neap:"

@@ -27,6 +27,7 @@ M.fields = {
   unix = { type = "string", help = "a unix socket to connect to instead of the url's host" },
   within = { type = "string", help = "time for one request, \"10s\"" },
   on = { type = "string", help = "the role of a host or container from which the url is reached" },
+  behind = { type = "string", help = "the role of what answers there (a service, a container, a host): what would change it makes the page unknown in a preview" },
 }
 
 local WITHIN <const>, CARD_MS <const>, SAID <const> = "10s", 5000, 200
@@ -70,6 +71,7 @@ local meta = { __index = methods, __name = "url" }
 function M.bind(role, spec, context)
   local object = web.new(M, role, spec, context)
   object.methods, object.guardians = methods, guardians
+  if spec.behind then context.target(spec.behind) end
   return setmetatable(object, meta)
 end
 

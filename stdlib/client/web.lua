@@ -16,7 +16,9 @@ function M.new(kind, role, spec, context)
   if not spec.url then raise("config", ("\"%s\" has no url"):format(role), "Write it in full: https://example.org/path, or secret { env = \"NAME\" }.") end
   local ok, place = pcall(http.place, spec.url)
   if not ok then raise("config", ("\"%s\": %s"):format(role, place.message), place.hint) end
-  return { kind = kind.kind, role = role, spec = spec, context = context, place = place, below = spec.on and context.target(spec.on, { "host", "container" }) }
+  local below = spec.on and context.target(spec.on, { "host", "container" })
+  return { kind = kind.kind, role = role, spec = spec, context = context, place = place, below = below,
+    beyond = below and places.is_beyond(below, not spec.unix and place.host or nil) and spec.on or nil }
 end
 
 --- The way to what stands on another target, made once; nil for what is reached directly.

@@ -125,6 +125,8 @@ function M.identify(session)
         listed[below] = true
         add(below, role)
       end
+      local place = session.binding:identify(below, cards)
+      if session.binding:get(role).beyond ~= below then guard.stands(M.root_of(card.id), M.root_of(place.id)) end
     end
   end
   for _, b in ipairs(bound) do add(b.role) end
@@ -219,9 +221,9 @@ function M.keeper(t)
   return g and g.lock and g or nil
 end
 
---- Where a target's subjects begin: for PostgreSQL the whole cluster, for a container whenever it was started.
+--- Where a target's subjects begin: for PostgreSQL the whole cluster, for Redis the whole server, for a container whenever it was started.
 function M.root_of(id)
-  return id:match("^(pg:[^/]+)") or id:match("^(docker:[^@]+)") or id
+  return id:match("^(pg:[^/]+)") or id:match("^(redis:[^/]+)") or id:match("^(docker:[^@]+)") or id
 end
 
 --- What of an identity a run does not change itself: a container that it starts again is the same one.

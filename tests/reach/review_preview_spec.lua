@@ -1,0 +1,80 @@
+--- What a predicted change reaches: whatever stands on what would be changed is unknown, never answered from the world before.
+
+local guard = require("native.guard")
+local servers = require("tests.support.servers")
+local suite = require("tests.support.suite")
+local text = require("native.text")
+
+describe("what stands on something", function()
+  after_each(function() guard.clear() end)
+
+  it("is withheld by a change of all of it, however far below, and not by one of a part or beside it", function()
+    guard.stands("pg:7", "docker:e/c")
+    guard.stands("docker:e/c", "host:fp")
+    guard.stands("redis:r", "host:fp")
+    guard.mark("host:fp", "restart")
+    for _, subject in ipairs { "pg:7/app", "pg:7", "docker:e/c", "redis:r/0", "host:fp//srv/x", "docker:e" } do
+      assert.equal("restart", guard.withheld(subject), subject)
+    end
+    assert.is_nil(guard.withheld("redis:other/0"))
+    guard.clear()
+    guard.mark("host:fp//srv/x", "write")
+    assert.is_nil(guard.withheld("redis:r/0"))
+    guard.mark("docker:e/c", "stop")
+    assert.equal("stop", guard.withheld("pg:7/app"))
+    assert.is_nil(guard.withheld("redis:r/0"))
+    guard.clear()
+    guard.mark("pg:7/app", "fix")
+    assert.is_nil(guard.withheld("docker:e/c"))
+    assert.is_nil(guard.withheld("host:fp"))
+  end)
+end)
+
+describe("a preview of a change of a host", function()
+  local hermes, home, cache, web, dir
+
+  setup(function()
+    hermes, cache, web = servers.sshd { name = "hermes" }, servers.redis { name = "plain", open = true }, servers.http()
+    home = servers.ssh_home { hermes = hermes }
+  end)
+
+  before_each(function() dir = suite.temp() end)
+
+  local function plan(steps)
+    suite.write(dir .. "/book.lua", ([[
+      runbook "Restart" { why = "x" }
+      local hermes, cache, site, other = target.host "hermes", target.redis "cache", target.url "site", target.url "other"
+      local function yes() return true end
+      %s]]):format(steps))
+    suite.write(dir .. "/inventory.lua", ([[environment "demo" {
+      hermes = host { ssh = "hermes", config = %q }, cache = redis { url = "redis://localhost:%d/0", on = "hermes" },
+      site = url { url = %q, behind = "hermes" }, other = url { url = %q } }]]):format(home.config, cache.port, web.url, web.other_url))
+    local r = servers.neap({ "plan", dir .. "/book.lua", "--env", "demo", "--inventory", dir .. "/inventory.lua", "--json" }, {})
+    local ok, data = pcall(text.parse, r.out)
+    assert.is_true(ok, r.out .. r.err)
+    local said = {}
+    for i, step in ipairs(data.steps) do said[i] = step.label end
+    return said, r
+  end
+
+  it("answers nothing from what stands on it or behind it, and the rest as it is", function()
+    local asks = [[
+      step "Ask the cache %d" { verify = function() check(cache:size() >= 0, "it has keys") end }
+      step "Ask the page %d" { verify = function() check(site:healthy { path = "/ok" }, "it is well") end }
+      step "Ask elsewhere %d" { verify = function() check(other:get("/ok"):status() == 200, "it is well") end }]]
+    local said, r = plan(asks:format(1, 1, 1) .. [[
+      step "Restart all" { act = function() hermes:run { "touch", "/nowhere/made" } end, verify = yes }]] .. asks:format(2, 2, 2))
+    assert.same({ "declared", "declared", "declared", "predicted", "unknown", "unknown", "declared" }, said, r.out)
+    said = plan([[step "Set" { act = function() cache:write("SET", "a", "1") end, verify = yes }]] .. asks:format(3, 3, 3)
+      .. [[step "Ask the host" { verify = function() check(hermes:read({ "true" }):status() == 0, "it answers") end }]])
+    assert.same({ "predicted", "unknown", "declared", "declared", "declared" }, said)
+  end)
+
+  it("shows who would run it, and reaches nobody in act", function()
+    local mark = ("/tmp/neap-review-%d"):format(T.now_ms())
+    local _, r = plan(([[step "Touch" { act = function() hermes:run({ "touch", %q }, { sudo = true }) end, verify = yes }]]):format(mark))
+    assert.equal(2, r.code, r.out .. r.err)
+    assert.is_nil(io.open(mark))
+    assert.matches("sudo touch " .. mark, r.out, 1, true)
+  end)
+end)
