@@ -14,7 +14,7 @@
 #include "testlib.h"
 
 #pragma weak neap_ssh_native_open                 /* a build without that back end takes the program for every host */
-#define SESSION_META "neap.test.ssh"
+#define SESSION_META "neap.test.ssh_session"
 enum { PATIENCE_MS = 20000, CLOSING_MS = 4000, RUNS_MAX = 64 };
 
 static void on_tick(void *arg) { *(bool *)arg = true; }
