@@ -12,6 +12,7 @@ local M = {}
 local engines = require("client.container_engine")
 local files = require("client.container_files")
 local guardians = require("client.container_guardians")
+local keeper = require("client.keeper")
 local raise = require("core.raise")
 local reads = require("client.container_reads")
 local writes = require("client.container_writes")
@@ -74,7 +75,7 @@ end
 
 --- Let the lock and the Engine go.
 function M.close(o)
-  guardians.let_go(o)
+  keeper.let_go(o)
   o.engine = nil
 end
 

@@ -9,6 +9,7 @@
 
 local M = {}
 
+local guard = require "native.guard"
 local native = require "native.docker"
 local net = require "native.net"
 local places = require "client.place"
@@ -77,8 +78,10 @@ local function name_of(listed) return ((listed.Names or {})[1] or listed.Id:sub(
 
 local MOST_LISTED <const> = 12
 
--- "There is shop-db-1 (shop/db), cache, …"
-local function what_there_is(engine)
+--- "There is shop-db-1 (shop/db); cache, exited; …"
+---@param engine userdata
+---@return string
+function M.what_there_is(engine)
   local list, words = raise.check(engine:list { all = true }), {}
   for _, listed in ipairs(list) do
     local labels = listed.Labels or {}
@@ -108,7 +111,7 @@ local function find(o, engine)
   if err.code ~= "config" then error(err, 0) end
   local several = err.message:match("^%d+ containers")
   error(raise.new("config", ("\"%s\": %s"):format(o.role, several and err.message or err.message:gsub(" is running$", " is there")),
-    several and err.hint or what_there_is(engine)), 0)
+    several and err.hint or M.what_there_is(engine)), 0)
 end
 
 --- The full id of the one container that fits, and its Engine.
@@ -130,6 +133,13 @@ function M.inspect(o)
     error(raise.new("remote", ("the container of \"%s\" (%s) is gone"):format(o.role, id:sub(1, 12)), "It was removed, or made anew; look which, then start over.", { status = 404 }), 0)
   end
   error(err, 0)
+end
+
+--- When it was started, for the journal: one that was started again is told from one that was not. Nil in a preview, where nothing is.
+---@return string|nil
+function M.started(engine, id)
+  if guard.mode() == "plan" then return nil end
+  return raise.check(engine:inspect(id)).State.StartedAt
 end
 
 --- "docker:<engine>/<container>", whatever its state: what a preview marks.

@@ -1,68 +1,37 @@
 --- What the engine asks of a container and runbooks do not: who has it, that it stays ours, and what became of a write whose run died.
 --
--- An Engine remembers no locks. Whoever uses one from its own machine finds them in a directory of that machine: an flock while a run
--- lives, words in a file while it owes something. They are named by the Engine and the container's name, not its id: the name is what
--- outlives it when it is made anew.
+-- An Engine remembers no locks; the machine it stands on does (client.keeper). They are named by the Engine and the container's name, not its
+-- id: the name is what outlives it when it is made anew.
 
 local engines = require("client.container_engine")
-local file = require("native.file")
-local guard = require("native.guard")
-local keep = require("native.keep")
+local keeper = require("client.keeper")
 local raise = require("core.raise")
-local system = require("native.system")
 local tar = require("client.tar")
-local text = require("native.text")
 
 local guardians = {}
 
-local LOCKS <const> = "/run/lock"
-
-local function directory()
-  local there = file.stat(LOCKS)
-  return there and there.kind == "directory" and LOCKS or system.env("TMPDIR") or "/tmp"
-end
-
--- "/run/lock/neap-docker-1f0c…"
-local function place(o)
-  if not o.kept_at then
+local function key(o)
+  if not o.key then
     local found = engines.inspect(o)
-    o.kept_at = ("%s/neap-docker-%s"):format(directory(), text.sha256(o.engine:id() .. found.Name):sub(1, 16))
+    o.key = keeper.key(("docker:%s%s"):format(o.engine:id(), found.Name))
   end
-  return o.kept_at
+  return o.key
 end
 
 --- Take the container for this run: true, or nil and who has it. In a preview it is only looked at.
-function guardians.lock(o)
-  local path = place(o) .. ".lock"
-  if guard.mode() == "plan" then return keep.look(path) end
-  if o.kept then return true end
-  local kept, err = keep.lock(path, o.context.application)
-  o.kept = kept or o.kept
-  if kept then return true end
-  return nil, err
-end
+function guardians.lock(o) return keeper.lock(o, key(o)) end
 
 --- Is the lock still ours?
-function guardians.prove(o) return o.kept ~= nil and o.kept:is_ours() end
+function guardians.prove(o) return keeper.prove(o, key(o)) end
 
 --- The text of the hold on the container, whoever left it; nil when there is none.
-function guardians.held(o)
-  local words, err = keep.read(place(o) .. ".hold")
-  if words == nil and err then error(err, 0) end
-  return words
-end
+function guardians.held(o) return keeper.held(o, key(o)) end
 
 --- Leave a hold: the text stays when this run dies.
-function guardians.hold(o, words) return raise.check(keep.write(place(o) .. ".hold", words)) end
+function guardians.hold(o, words) return keeper.hold(o, key(o), words) end
 
 --- Take the hold away.
-function guardians.release(o) return raise.check(keep.clear(place(o) .. ".hold")) end
-
---- Let the lock go.
-function guardians.let_go(o)
-  if o.kept then o.kept:close() end
-  o.kept = nil
-end
+function guardians.release(o) return keeper.release(o, key(o)) end
 
 -- ---- orphans ----
 

@@ -82,9 +82,8 @@ end
 
 -- ---- the container ----
 
--- `started` goes into the journal: a container that was started again is told from one that was not.
-local function options_of(o, given)
-  return { grace_ms = given and given.grace and duration.parse(given.grace) or nil, started = not run.is_preview() and engines.inspect(o).State.StartedAt or nil }
+local function options_of(engine, id, given)
+  return { grace_ms = given and given.grace and duration.parse(given.grace) or nil, started = engines.started(engine, id) }
 end
 
 --- Stop it: its stop signal, the grace (its own when not given), then KILL. One that is stopped is fine.
@@ -92,7 +91,7 @@ end
 ---@effect write
 function methods.stop(o, given)
   local id, engine = engines.id(o)
-  return (raise.check(engine:stop_container(id, options_of(o, given))))
+  return (raise.check(engine:stop_container(id, options_of(engine, id, given))))
 end
 
 --- Stop it and start it again.
@@ -100,7 +99,7 @@ end
 ---@effect write
 function methods.restart(o, given)
   local id, engine = engines.id(o)
-  return (raise.check(engine:restart_container(id, options_of(o, given))))
+  return (raise.check(engine:restart_container(id, options_of(engine, id, given))))
 end
 
 --- Remove it. `force`: although it runs; `volumes`: its anonymous ones go with it.
