@@ -33,6 +33,7 @@
 #include "bind/callback.h"
 #include "bind/signal.h"
 #include "bind/term_lua.h"
+#include "drive/leftover.h"
 #include "loop/child.h"
 #include "script/function.h"
 #include "script/raise.h"
@@ -360,12 +361,30 @@ static int system_remove_tree(lua_State *L) {
     return push_true(L);
 }
 
+static void note_leftover(void *arg, const char *path) { neap_buf_add(arg, path, strlen(path) + 1); }
+
+/* leftovers(remove) -> list of paths: directories of sockets that a killed neap of ours has left; with `remove` they are gone. Effect: pure
+ * (neap's own directories). */
+static int system_leftovers(lua_State *L) {
+    neap_buf paths = NEAP_BUF_INIT;                /* gathered first: pushing may raise */
+    int count = 0;
+    neap_leftovers(lua_toboolean(L, 1), note_leftover, &paths);
+    lua_newtable(L);
+    for (size_t at = 0; at < paths.len; at += strlen(paths.data + at) + 1) {
+        lua_pushstring(L, paths.data + at);
+        lua_rawseti(L, -2, ++count);
+    }
+    neap_buf_close(&paths);
+    return 1;
+}
+
 static const luaL_Reg module[] = {
     {"pid", system_pid}, {"started", system_started}, {"kill_group", system_kill_group}, {"user", system_user}, {"uid", system_uid},
     {"host", system_host}, {"env", system_env}, {"version", system_version}, {"share", system_share}, {"stdlib", system_stdlib}, {"libraries", system_libraries},
     {"random_id", system_random_id}, {"wall_ms", system_wall_ms}, {"iso", system_iso}, {"signal", system_signal},
     {"exit_now", system_exit_now}, {"lock", system_lock}, {"cwd", system_cwd}, {"realpath", system_realpath},
-    {"mkdir", system_mkdir}, {"list", system_list}, {"remove_tree", system_remove_tree}, {NULL, NULL}};
+    {"mkdir", system_mkdir}, {"list", system_list}, {"remove_tree", system_remove_tree},
+    {"leftovers", system_leftovers}, {NULL, NULL}};
 
 int neap_open_system(lua_State *L) {
     if (luaL_newmetatable(L, LOCK_META)) {

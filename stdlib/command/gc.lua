@@ -86,6 +86,18 @@ local function say(context, row, what, more)
   end
 end
 
+-- Directories of sockets: a run that is killed cannot take away its tunnels and its connections' control sockets.
+local function sweep(context, dry)
+  for _, path in ipairs(system.leftovers(not dry)) do
+    local what = dry and "would go" or "removed"
+    if context.json then
+      context.out(json.line { schema = json.schema, kind = "gc", path = path, action = what } .. "\n")
+    elseif not context.quiet then
+      context.lines { context.style:clean(("%-8s %s  sockets of a neap that was killed"):format(what, path)) }
+    end
+  end
+end
+
 ---@param _ string[]
 ---@param parsed Parsed
 ---@param context table
@@ -107,6 +119,7 @@ function M.run(_, parsed, context)
       say(context, row, dry and "would go" or "removed")
     end
   end
+  sweep(context, dry)
   if not context.json and not context.quiet then
     context.lines { ("%s %s, %d kept."):format(text.count(removed, "run"), dry and "would go" or "removed", #rows - removed) }
   end
