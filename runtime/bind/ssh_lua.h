@@ -17,6 +17,8 @@ typedef struct neap_session {
     neap_loop *loop;
     char *role, *sudo;               /* sudo as in neap_remote_command */
     char *subject;                   /* "host:SHA256:…" */
+    neap_stream *lock;               /* held for as long as this stream lives; NULL: none */
+    char *lock_words;
     neap_list tidying;               /* jobs whose directories are being removed */
     neap_op *closer;                 /* who waits for that */
 } neap_session;

@@ -74,6 +74,9 @@ void neap_session_drop(neap_session *s) {
         t->session = NULL;
         if (!t->flushing) free_tidying(t);           /* else on_durable frees it */
     }
+    neap_stream *lock = s->lock;
+    s->lock = NULL;
+    neap_stream_free(lock);
     neap_ssh_link *link = s->link;
     s->link = NULL;
     if (link) neap_ssh_link_close(link);
@@ -81,6 +84,8 @@ void neap_session_drop(neap_session *s) {
     free(s->role);
     free(s->sudo);
     free(s->subject);
+    free(s->lock_words);
+    s->lock_words = NULL;
     s->role = s->sudo = s->subject = NULL;
 }
 
