@@ -105,6 +105,7 @@ void neap_far_file_evidence(neap_far_file *f) {
     const neap_ssh_card *card = neap_ssh_link_card(f->link);
     neap_json_member(&f->gate.evidence, "path", f->path);
     neap_json_member(&f->gate.evidence, "host", card ? card->fingerprint : NULL);
+    neap_json_member(&f->gate.evidence, "ssh", neap_ssh_link_host(f->link)->name);
     neap_json_member(&f->gate.evidence, "sudo", f->sudo);
 }
 

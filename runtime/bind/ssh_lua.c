@@ -117,6 +117,7 @@ void neap_far_evidence(const neap_session *s, const neap_far *f, const char *job
     const neap_ssh_card *card = neap_ssh_link_card(s->link);
     neap_json_member(&g->evidence, "job", job);
     neap_json_member(&g->evidence, "host", card ? card->fingerprint : NULL);
+    neap_json_member(&g->evidence, "ssh", neap_ssh_link_host(s->link)->name);
     neap_json_member(&g->evidence, "sudo", f->sudo);
     add_allowed(&g->evidence, f->command.allow);
 }

@@ -1,21 +1,26 @@
---- A directory of this machine as a target: names inside it, never outside.
+--- A directory as a target, of this machine or of a host: names inside it, never outside.
 --
 --   migrations = folder { path = "/srv/app/prisma/migrations" }
+--   backups = folder { path = "/srv/backups", on = "iris" }
 --
+-- The words are the same in both places; on a host they go through its session (client/folder_remote.lua).
 -- A name is relative to the folder and has no ".." in it, so that what a runbook can reach is what its inventory
 -- names. A link that lies in the folder is followed; whoever can lay links there owns the folder anyway.
 -- Patterns are those of a shell ("*.sql"): "*" and "?" do not cross a "/".
 
 local bytes = require "core.bytes"
+local copy = require "client.copy"
 local file = require "native.file"
 local raise = require "core.raise"
+local remote = require "client.folder_remote"
 local system = require "native.system"
 
 local M = { kind = "folder" }
 
 M.fields = {
   path = { type = "string", help = "the directory; a relative one counts from where neap is started" },
-  pin = { type = "string", help = "the identity it must have: \"file:/srv/app/migrations\"" },
+  on = { type = "string", help = "the host of this environment that it lies on" },
+  pin = { type = "string", help = "the identity it must have: \"file:/srv/app/migrations\", \"host:SHA256:…/srv/backups\"" },
 }
 
 local methods, guardians = {}, {}
@@ -28,13 +33,21 @@ end
 
 --- Bind a folder of the inventory.
 ---@param role string
----@param spec { path: string }
+---@param spec { path: string, on: string? }
+---@param context? table
 ---@return table folder
-function M.bind(role, spec)
+function M.bind(role, spec, context)
   if type(spec.path) ~= "string" or spec.path == "" then
     raise("config", ("folder \"%s\" has no path"):format(role), "Write folder { path = \"/srv/app/migrations\" } in the inventory.")
   end
-  return setmetatable({ kind = M.kind, role = role, root = absolute(spec.path), methods = methods, guardians = guardians }, meta)
+  local object = { kind = M.kind, role = role, context = context or {}, methods = methods, guardians = guardians }
+  if spec.on then
+    object.place = context.target(spec.on, { "host" })
+    object.root, object.files = remote.root(role, spec.path), remote.files(object.place)
+  else
+    object.root, object.files = absolute(spec.path), file
+  end
+  return setmetatable(object, meta)
 end
 
 local function inside(self, name)
@@ -42,7 +55,7 @@ local function inside(self, name)
   if name:sub(1, 1) == "/" or ("/" .. name .. "/"):find("/../", 1, true) then
     raise("usage", ("\"%s\" leads out of the folder \"%s\""):format(name, self.role), "Name things relative to the folder, without \"..\".")
   end
-  return self.root .. "/" .. name
+  return (self.root == "/" and "" or self.root) .. "/" .. name
 end
 
 local function options(self, given)
@@ -77,7 +90,7 @@ function methods:list(pattern)
   end
   local dir = below == "" and self.root or inside(self, (below:gsub("/+$", "")))
   local names, fits = {}, glob and pattern_of(glob)
-  for _, entry in ipairs(raise.check(file.list(dir, options(self)))) do
+  for _, entry in ipairs(raise.check(self.files.list(dir, options(self)))) do
     if not fits or entry.name:find(fits) then names[#names + 1] = below .. entry.name end
   end
   return names
@@ -88,7 +101,7 @@ end
 ---@return boolean
 ---@effect read
 function methods:has(name)
-  return raise.check(file.stat(inside(self, name), options(self))) ~= false
+  return raise.check(self.files.stat(inside(self, name), options(self))) ~= false
 end
 
 --- The bytes of a file.
@@ -97,7 +110,7 @@ end
 ---@return string
 ---@effect read
 function methods:read(name, given)
-  return (raise.check(file.read(inside(self, name), options(self, given))))
+  return (raise.check(self.files.read(inside(self, name), options(self, given))))
 end
 
 --- The SHA-256 of a file, in hex.
@@ -105,7 +118,7 @@ end
 ---@return string
 ---@effect read
 function methods:hash(name)
-  return (raise.check(file.hash(inside(self, name), options(self))))
+  return (raise.check(self.files.hash(inside(self, name), options(self))))
 end
 
 --- The size of a file in bytes.
@@ -113,7 +126,7 @@ end
 ---@return integer
 ---@effect read
 function methods:size(name)
-  local stat = raise.check(file.stat(inside(self, name), options(self)))
+  local stat = raise.check(self.files.stat(inside(self, name), options(self)))
   if not stat then raise("remote", ("there is no \"%s\" in the folder \"%s\""):format(name, self.role)) end
   return stat.size
 end
@@ -123,18 +136,19 @@ end
 ---@return integer total
 ---@effect read
 function methods:space()
-  local space = raise.check(file.space(self.root, options(self)))
+  local space = raise.check(self.files.space(self.root, options(self)))
   return space.free, space.total
 end
 
 --- Write a file as a whole: nobody ever sees half of it.
 ---@param name string
----@param content string|userdata text or a secret
----@param given? { mode: integer } mode of a new file
+---@param content string|userdata text, a secret, a stream, or a command whose output it is
+---@param given? { mode: integer, total: integer, within: string, stall: string } mode of a new file; total: bytes, where they are known
 ---@return table { bytes: integer, sha256: string, stale: boolean }
 ---@effect write
 function methods:write(name, content, given)
-  return (raise.check(file.write(inside(self, name), content, options(self, given))))
+  if copy.is_source(content) then return self:copy_in(content, name, given) end
+  return (raise.check(self.files.write(inside(self, name), content, options(self, given))))
 end
 
 --- A stream to read from, or with "w" one to write to; a file that is written gets its name when the stream is closed.
@@ -143,39 +157,63 @@ end
 ---@return userdata stream
 ---@effect write
 function methods:open(name, mode)
-  return (raise.check(file.open(inside(self, name), mode or "r", options(self))))
+  return (raise.check(self.files.open(inside(self, name), mode or "r", options(self))))
+end
+
+--- Copy into the folder, in one pass: from a file of this machine (its path), a stream, or a command that was started: then all it prints,
+--- and nothing when it fails.
+---@param from string|userdata
+---@param name string
+---@param given? { mode: integer, total: integer, within: string, stall: string, compress: string, expand: string }
+---@return { bytes: integer, sha256: string, written: integer, written_sha256: string }
+---@effect write
+function methods:copy_in(from, name, given)
+  local path = inside(self, name)
+  return copy.into(self.context, from, function () return (raise.check(self.files.open(path, "w", options(self, given)))) end, given)
+end
+
+--- Copy a file of the folder, in one pass: to a file of this machine (its path) or into a stream, which stays open.
+---@param name string
+---@param to string|userdata
+---@param given? { within: string, stall: string, compress: string, expand: string }
+---@return { bytes: integer, sha256: string, written: integer, written_sha256: string }
+---@effect write
+function methods:copy_out(name, to, given)
+  local path = inside(self, name)
+  return copy.out(self.context, function () return raise.check(self.files.open(path, "r", options(self))) end, to, given)
 end
 
 --- Remove a file, a link or an empty directory.
 ---@param name string
 ---@effect destroy
 function methods:remove(name)
-  raise.check(file.remove(inside(self, name), options(self)))
+  raise.check(self.files.remove(inside(self, name), options(self)))
 end
 
 --- What this folder is, for the plan.
 ---@return table card { kind, id, lines }
 ---@effect read
 function methods:card()
-  local stat = raise.check(file.stat(self.root, options(self)))
+  local stat = raise.check(self.files.stat(self.root, options(self)))
   local lines = { { "path", self.root } }
-  if not stat then lines[2] = { "entries", "there is no such directory" }
-  elseif stat.kind ~= "directory" then lines[2] = { "entries", "it is a " .. stat.kind .. ", not a directory" }
+  if self.place then table.insert(lines, 1, { "on", self.place.name }) end
+  if not stat then lines[#lines + 1] = { "entries", "there is no such directory" }
+  elseif stat.kind ~= "directory" then lines[#lines + 1] = { "entries", "it is a " .. stat.kind .. ", not a directory" }
   else
-    lines[2] = { "entries", tostring(#self:list()) }
-    lines[3] = { "free", bytes.format((self:space())) }
+    lines[#lines + 1] = { "entries", tostring(#self:list()) }
+    lines[#lines + 1] = { "free", bytes.format((self:space())) }
   end
-  return { kind = M.kind, id = "file:" .. self.root, lines = lines }
+  return { kind = M.kind, id = (self.place and remote.id(self.place) or "file:") .. self.root, lines = lines }
 end
 
 -- ---- for the engine ----
 
---- What became of a write whose run died: "done", "not begun", "half" (a .part lies beside the name) or nil. Told by looking:
---- what wrote the file was neap itself, so nothing can be left working.
----@param _ table the folder
+--- What became of a write whose run died: "done", "not begun", "half" (a .part lies beside the name), "running" (on a host somebody
+--- still writes) or nil. Told by looking: what wrote the file was neap itself, so nothing here can be left working.
+---@param self table the folder
 ---@param evidence table the intent
-function guardians.probe(_, evidence)
-  local found, err = file.probe(evidence)
+function guardians.probe(self, evidence)
+  local found, err = self.files.probe(evidence)
   if err then error(err, 0) end
   return found
 end

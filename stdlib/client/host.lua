@@ -11,11 +11,12 @@
 local M = {}
 
 local commands = require("client.host_commands")
+local files = require("client.host_files")
 local guardians = require("client.host_guardians")
 local raise = require("core.raise")
 local session = require("client.host_session")
 
-M.kind = "host"
+M.kind, M.guardians = "host", guardians
 
 M.fields = {
   ssh = { type = "string", help = "the name you write behind ssh: \"hermes\", \"app@hermes\"" },
@@ -27,7 +28,7 @@ M.fields = {
 }
 
 local methods = {}
-for _, part in ipairs { commands } do
+for _, part in ipairs { commands, files } do
   for name, method in pairs(part) do methods[name] = method end
 end
 

@@ -78,6 +78,7 @@ end
 ---@effect write
 function commands.start(o, argv, given)
   local call = call_of(o, "start", argv, given)
+  o.streaming = true
   return (session.use(o, function (s) return s:start(call) end))
 end
 

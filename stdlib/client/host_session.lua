@@ -1,7 +1,8 @@
 --- The session behind a host: opened when it is first needed, by whoever comes first; two tasks that ask at once get the same one.
 --
 -- The link below (native.ssh) opens a lost connection again by itself, and refuses a machine that then shows another key. Here it is only
--- kept who uses the session, so that a group of many hosts can let those go that nobody is using.
+-- kept who uses the session, so that a group of many hosts can let those go that nobody is using. A host that has given out a stream
+-- (`streaming`) stays open: who reads from it is not seen here.
 
 local M = {}
 
@@ -30,7 +31,7 @@ function M.use(o, fn)
   o.users = (o.users or 0) + 1
   local results = table.pack(pcall(function () return raise.check(fn(M.of(o))) end))
   o.users = o.users - 1
-  if o.after_use then o.after_use(o) end
+  if o.after_use then o.after_use() end
   if not results[1] then error(results[2], 0) end
   return table.unpack(results, 2, results.n)
 end

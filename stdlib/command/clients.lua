@@ -6,8 +6,8 @@ local M = {}
 function M.all()
   return {
     postgres = require "client.postgres", redis = require "client.redis", folder = require "client.folder", command = require "client.command",
-    url = require "client.url", webhook = require "client.webhook", host = require "client.host", container = require "client.container",
-    service = require "client.service",
+    url = require "client.url", webhook = require "client.webhook", host = require "client.host", hosts = require "client.hosts",
+    container = require "client.container", service = require "client.service",
   }
 end
 

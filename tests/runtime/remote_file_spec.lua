@@ -268,6 +268,7 @@ for _, world in ipairs(WORLDS) do
         assert.equal("not begun", probe("host.put", "sub", { makes = "directory" }))
         assert.is_nil(h:probe_file { primitive = "host.put", path = dir .. "/a", host = "SHA256:other", sha256 = sha.sha256 })
         local writing <close> = assert(h:create(dir .. "/c"))
+        assert(writing:write("x"))
         assert.equal("running", probe("host.put", "c", sha))
       end)
     end)

@@ -1,6 +1,8 @@
 -- A bound host: real sshd, the user's own configuration, one way to fail.
 local client = require "client.host"
 local servers = require "tests.support.servers"
+local task = require "native.task"
+local text = require "native.text"
 
 local hermes, home
 
@@ -103,7 +105,6 @@ describe("a host", function ()
   it("is opened once by two tasks that need it at the same time", function ()
     T.run(function ()
       local host <close>, object = bind()
-      local task = require "native.task"
       local seen = {}
       local tasks = {}
       for i = 1, 3 do tasks[i] = task.spawn(function () seen[i] = host:session() end) end
@@ -132,6 +133,134 @@ describe("a host", function ()
     fails("usage", function ()
       local host <close> = bind()
       host:read({ "true" }, { witin = "1s" })
+    end)
+  end)
+end)
+
+describe("files of a host", function ()
+  setup(function ()
+    hermes = servers.sshd { name = "hermes", sudo = true }
+    home = servers.ssh_home { hermes = hermes }
+  end)
+
+  it("are written, read, moved and removed", function ()
+    T.run(function ()
+      local host <close> = bind()
+      local dir = hermes.home .. "/files"
+      assert.is_true(host:mkdir(dir))
+      assert.is_false(host:mkdir(dir))
+      assert.equal(text.sha256 "content", host:write_file(dir .. "/a", "content").sha256)
+      assert.same({ "content", 7, text.sha256 "content", true, false },
+        { host:read_file(dir .. "/a"), host:size(dir .. "/a"), host:hash(dir .. "/a"), host:has(dir .. "/a"), host:has(dir .. "/b") })
+      host:rename(dir .. "/a", dir .. "/b")
+      assert.same({ "b" }, host:list(dir))
+      assert.equal("file", host:stat(dir .. "/b").kind)
+      local here = require("tests.support.suite").temp() .. "/back"
+      assert.equal(7, host:copy_out(dir .. "/b", here).bytes)
+      assert.equal(7, host:copy_in(here, dir .. "/c").bytes)
+      assert.equal("content", host:read_file(dir .. "/c"))
+      for _, name in ipairs { "/b", "/c", "" } do host:remove(dir .. name) end
+      assert.is_false(host:stat(dir))
+    end)
+  end)
+
+  it("belong to the user behind sudo", function ()
+    if not hermes.uid then pending("only root can give the server an account with sudo") end
+    T.run(function ()
+      local host <close> = bind { sudo = true }
+      local path = hermes.home .. "/root-owned"
+      host:write_file(path, "x")
+      assert.equal(0, host:stat(path).uid)
+      host:remove(path)
+      local plain <close> = bind()
+      local ok, err = pcall(plain.write_file, plain, "/etc/neap-spec", "x")
+      assert.same({ false, "remote" }, { ok, err.code })
+      assert.matches("Permission denied", err.message)
+      assert.matches("sudo = ", err.hint)
+    end)
+  end)
+end)
+
+describe("a host that a run keeps", function ()
+  setup(function ()
+    hermes = servers.sshd { name = "hermes" }
+    home = servers.ssh_home { hermes = hermes }
+  end)
+
+  it("is locked as long as the connection lives, and names who has it", function ()
+    T.run(function ()
+      local one <close> = bind()
+      assert.is_true(one:lock())
+      assert.is_true(one:prove())
+      local two <close> = bind()
+      local ok, err = two:lock()
+      assert.same({ nil, "busy" }, { ok, err.code })
+      assert.matches("neap:spec:1 by ", err.message)
+      assert.is_nil(two:held())
+      one:hold("run 7f3a of book by anna on iris since now")
+      assert.equal("run 7f3a of book by anna on iris since now", two:held())
+      one:release()
+      assert.is_nil(two:held())
+      hermes.kill_sessions()
+      for _ = 1, 100 do
+        if not one:prove() then break end
+        task.sleep(20)
+      end
+      assert.is_false(one:prove())
+    end)
+  end)
+end)
+
+describe("hosts", function ()
+  local group = require "client.hosts"
+  local list = {}
+
+  setup(function ()
+    for _, name in ipairs { "hermes", "atlas", "iris" } do list[name] = servers.sshd { name = name } end
+    home = servers.ssh_home(list)
+  end)
+
+  local function bind_group(names)
+    return group.bind("web", { names = names, config = home.config }, { application = "neap:spec:1" })
+  end
+
+  it("are named in order, and each is a host of its own", function ()
+    T.run(function ()
+      local web = bind_group { "iris", "hermes", "atlas" }
+      assert.same({ "iris", "hermes", "atlas" }, web.methods.all(web))
+      local seen, tasks = {}, {}
+      for _, name in ipairs(web.methods.all(web)) do
+        tasks[#tasks + 1] = task.spawn(function ()
+          local host = web.methods.on(web, name)
+          seen[name] = host.methods.read(host, { "sh", "-c", "echo $SSH_CONNECTION" }):out():match(" (%S+) %d+\n$")
+        end)
+      end
+      for _, one in ipairs(tasks) do one:join() end
+      for name, server in pairs(list) do assert.equal(server.address, seen[name]) end
+      assert.equal("hosts", web.methods.card(web).kind)
+      group.close(web)
+    end)
+  end)
+
+  it("refuse names that they do not have, and lists that are none", function ()
+    local web = bind_group { "hermes", "iris" }
+    local ok, err = pcall(web.methods.on, web, "hermse")
+    assert.same({ false, "usage" }, { ok, err.code })
+    assert.matches("hermes", err.hint)
+    assert.same({ false, false }, { (pcall(bind_group, {})), (pcall(bind_group, { "a", "a" })) })
+  end)
+
+  it("ask the host a write was made on what became of it", function ()
+    T.run(function ()
+      local web = bind_group { "hermes", "iris" }
+      local host = web.methods.on(web, "iris")
+      host.methods.write_file(host, list.iris.home .. "/x", "1")
+      local evidence = { primitive = "host.put", ssh = "iris", path = list.iris.home .. "/x", sha256 = text.sha256 "1" }
+      assert.equal("done", web.guardians.probe(web, evidence, { within_ms = 0 }))
+      evidence.ssh = "elsewhere"
+      assert.is_nil(web.guardians.probe(web, evidence, { within_ms = 0 }))
+      host.methods.remove(host, list.iris.home .. "/x")
+      group.close(web)
     end)
   end)
 end)
