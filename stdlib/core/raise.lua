@@ -65,13 +65,14 @@ function M.of(value, code)
   return M.new(code or "bug", message or text, nil, { where = where })
 end
 
----Turns the `nil, err` of native.* into a raised error and hands every other result through.
----@param value any
----@param err? table
+---Turns the `nil, err` of native.* into a raised error and hands every other result through, as many as there are: one more nil would
+---be one more argument of whoever is called with it.
+---@param ... any
 ---@return any ...
-function M.check(value, err, ...)
+function M.check(...)
+  local value, err = ...
   if value == nil and err ~= nil then error(err, 0) end
-  return value, err, ...
+  return ...
 end
 
 ---Raises. `require "core.raise"` may itself be called: raise("usage", "…", "…").
