@@ -117,3 +117,33 @@ describe("the runbook in the README", function ()
     pg.sql("DROP DATABASE acme")
   end)
 end)
+
+describe("the inventory and the backup in the README", function ()
+  it("go from a container of one host to a folder of another", function ()
+    local engine, why = servers.docker { netns = true }
+    if not engine then return pending(why) end
+    local hermes, iris = servers.sshd { name = "readme-hermes", address = "127.0.0.2", netns = engine.netns }, servers.sshd { name = "readme-iris", address = "127.0.0.4" }
+    local home, dir, vault = servers.ssh_home { hermes = hermes, iris = iris }, suite.temp(), suite.temp()
+    if iris.uid then T.owner(vault, iris.uid) end
+    local db = engine.postgres { name = "readme-db", project = "shop", service = "db" }
+    db.sql("CREATE DATABASE shop")
+    local section = read("README.md"):match("\n## Elsewhere\n(.-)\n## ")
+    local inventory = section:match("```lua\n(environment .-)\n```")
+      :gsub('ssh = "(%w+)"', ('ssh = "%%1", config = "%s"'):format(home.config))
+      :gsub('project = "shop", service = "db"', ('%%0, docker = "unix://%s"'):format(engine.socket)):gsub("/var/backups/shop", vault)
+    suite.write(dir .. "/inventory.lua", inventory)
+    suite.write(dir .. "/backup.lua", section:match("```lua\n(runbook .-)\n```"))
+    local function neap(command, ...)
+      return servers.neap({ command, dir .. "/backup.lua", "--inventory", dir .. "/inventory.lua", "--dump", "shop.dump", ... }, {})
+    end
+    local planned = neap("plan")
+    assert.equal(2, planned.code, planned.out .. planned.err)
+    local ran = neap("run", "--confirm", "protected=production")
+    assert.equal(0, ran.code, ran.out .. ran.err)
+    assert.equal("PGDMP", read(vault .. "/shop.dump"):sub(1, 5))
+    assert.equal(0, neap("plan").code)
+    db.remove()
+    hermes.remove()
+    iris.remove()
+  end)
+end)
