@@ -181,7 +181,7 @@ limits: $(LIMITS)
 build/bench/%: tests/bench/limit/%.c $(BUILD)/settings
 	$(call say,CC,$<)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) $(CFLAGS_ALL) -o $@ $< -Wl,--as-needed $(PKG_LIBS) -lpq
+	$(Q)$(CC) $(CFLAGS_ALL) -o $@ $< -Wl,--as-needed $(PKG_LIBS) -lpq -lssh2 -lhiredis
 
 # A Debian made from nothing in a chroot: make demo and make test on a clean clone. Root only.
 check-fresh:

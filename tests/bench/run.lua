@@ -12,6 +12,7 @@ local suite = require "tests.support.suite"
 
 local PARTS <const> = {
   { "start", "start" }, { "journal", "journal" }, { "ask", "postgres" }, { "rows", "postgres" }, { "copy", "postgres" }, { "growth", "journal" },
+  { "redis", "redis" },
 }
 
 local function wanted(name)
