@@ -139,8 +139,12 @@ local f = target.folder "f"
 step "The step" { act = function () return 1 end, verify = function () check(true, "it is so") end }
 ]]
 
---- A place with a folder.
-function M.folder_place() return M.place(('environment "here" { f = folder { path = "%s" } }'):format(suite.temp())) end
+--- A place with a folder "f" of its own, and more entries.
+---@param more? string
+function M.folder_place(more)
+  local dir = suite.temp()
+  return M.place(('environment "here" { f = folder { path = "%s" }, %s }'):format(dir, more or ""), dir)
+end
 
 --- Where the promise asks for durability in a run whose steps write nothing: the run itself, and each intent.
 function M.promised(r) return r.kind == "run" or r.kind == "step" and r.body:find('"state":"intent"', 1, true) ~= nil end
@@ -154,9 +158,10 @@ end
 
 --- A directory with an inventory and runbooks; its words run neap and the limit programs in it.
 ---@param inventory string
+---@param files? string a directory that is the folder of the inventory
 ---@return table place
-function M.place(inventory)
-  local place = { dir = suite.temp() }
+function M.place(inventory, files)
+  local place = { dir = suite.temp(), files = files }
   suite.write(place.dir .. "/inventory.lua", inventory)
 
   --- Write a runbook.

@@ -12,7 +12,7 @@ local suite = require "tests.support.suite"
 
 local PARTS <const> = {
   { "start", "start" }, { "journal", "journal" }, { "ask", "postgres" }, { "rows", "postgres" }, { "copy", "postgres" }, { "growth", "journal" },
-  { "redis", "redis" },
+  { "redis", "redis" }, { "docker", "docker" },
 }
 
 local function wanted(name)
