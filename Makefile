@@ -174,7 +174,7 @@ bench: deps
 	$(Q)$(MAKE) -j$(JOBS) neap
 	$(Q)$(MAKE) -j$(JOBS) KIND=release test-interpreter
 	$(Q)$(MAKE) -j$(JOBS) limits
-	$(Q)build/release/neap-test tests/bench/run.lua
+	$(Q)sh tests/bench/run.sh build/release/neap-test
 
 limits: $(LIMITS)
 

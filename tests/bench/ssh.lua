@@ -1,0 +1,176 @@
+-- ssh.lua: many hosts at once, many commands on open connections, and bulk, against libssh2 in C and what starts ssh.
+-- NEAP_BENCH_HOSTS=100, NEAP_BENCH_SSH_MIB=1024 and NEAP_BENCH_MANY=1000 (hosts, of one connection each) set the sizes.
+--
+-- One sshd answers on all of 127.0.0.0/8, which is ours alone in the network namespace run.sh makes; elsewhere it answers on
+-- 127.0.0.1 only and every host is that one. Its account has /bin/sh and an empty home (tests/support/servers/sshd.lua).
+--
+-- OpenSSH's own key exchange costs its client a quarter of a second of processor time on some machines: so the programs that start
+-- ssh are measured with it, and with the one libssh2 takes.
+
+local bench = require "tests.bench.bench"
+local servers = require "tests.support.servers"
+local suite = require "tests.support.suite"
+
+local M = {}
+
+local MIB = bench.size("NEAP_BENCH_SSH_MIB", 128)
+local WARM <const>, COMMANDS <const> = 10, 100
+local LIMIT = bench.root .. "/build/bench/ssh"
+local ALONE = os.getenv("NEAP_BENCH_ALONE") ~= nil
+local FAST <const> = "curve25519-sha256"
+
+local server, config, fast_config
+
+local function address(i) return ALONE and ("127.1.%d.%d"):format(i // 250, i % 250 + 1) or "127.0.0.1" end
+
+local function addresses(count)
+  local list = {}
+  for i = 1, count do list[i] = address(i) end
+  return list
+end
+
+local function write_config(path, more)
+  local known = suite.write(path .. ".known", "[127.*]:" .. server.port .. " " .. server.host_line({ "ed25519" }):match("%S+ (.*)") .. "\n")
+  return suite.write(path, table.concat({ "Host *", "Port " .. server.port, "User " .. server.user, "IdentityFile " .. server.key(), "IdentitiesOnly yes",
+    "UserKnownHostsFile " .. known, "GlobalKnownHostsFile /dev/null", "StrictHostKeyChecking yes", "BatchMode yes", more }, "\n  ") .. "\n")
+end
+
+local function start()
+  if server then return end
+  server = servers.sshd { name = "bench", address = ALONE and "0.0.0.0" or "127.0.0.1" }
+  local dir = suite.temp()
+  config, fast_config = write_config(dir .. "/config", ""), write_config(dir .. "/fast", "KexAlgorithms " .. FAST)
+end
+
+local function limit(...) return bench.measure { LIMIT, ... } end
+
+local function limit_run(in_flight, commands, hosts)
+  return limit("run", tostring(server.port), server.user, server.key(), tostring(in_flight), tostring(commands), table.unpack(hosts))
+end
+
+-- ---- open connections ----
+
+local COMMAND = [[
+runbook "Commands" { why = "to be measured" }
+local host, numbers = {}, {}
+for i = 1, %d do host[i], numbers[i] = target.host("h" .. i), i end
+step "Commands" {
+  each = numbers, limit = %d, within = "10m",
+  act = function (i) for _ = 1, %d do host[i]:read { "true" } end end,
+  verify = function () check(true, "done") end,
+}
+]]
+
+local function host_place(hosts)
+  local lines = {}
+  for i, name in ipairs(hosts) do lines[i] = ('h%d = host { ssh = "%s", config = "%s" },'):format(i, name, config) end
+  return bench.folder_place(table.concat(lines, " "))
+end
+
+-- A master for each host is opened first, as ours are by the look at who they are.
+local function muxed(dir, hosts)
+  local mux = ("-F %s -o ControlPath=%s/%%h -o ControlMaster=auto -o ControlPersist=60"):format(fast_config, dir)
+  suite.write(dir .. "/hosts", table.concat(hosts, "\n") .. "\n")
+  assert(os.execute(("xargs -P%d -I@ ssh %s @ true <%s/hosts"):format(WARM, mux, dir)))
+  local line = ("xargs -P%d -I@ sh -c 'for i in $(seq %d); do ssh %s @ true || exit 255; done' <%s/hosts"):format(WARM, COMMANDS, mux, dir)
+  local measured = bench.measure { "sh", "-c", line }
+  assert(os.execute(("xargs -I@ ssh %s -O exit @ <%s/hosts 2>/dev/null"):format(mux, dir)))
+  return measured
+end
+
+function M.warm()
+  bench.section(("SSH: %d open connections, %d commands one after another on each"):format(WARM, COMMANDS))
+  start()
+  local hosts = addresses(WARM)
+  local place = host_place(hosts)
+  place.book("warm", COMMAND:format(WARM, WARM, COMMANDS))
+  local programs = {
+    { "limit", function () return limit_run(WARM, COMMANDS, hosts) end },
+    { "neap", function () return place.neap("warm", { steps = true }) end },
+  }
+  if ALONE then programs[3] = { "mux", function () return muxed(suite.temp(), hosts) end } end
+  local samples = bench.turns(math.min(bench.rounds, 3), programs)
+  bench.line("neap / limit, time", bench.ratio(samples, "neap", "limit"), { most = 1.2 },
+    ("%.2f ms a command"):format(bench.middle(samples, "neap") / (WARM * COMMANDS) * 1e3))
+  if samples.mux then bench.line("ssh with ControlMaster / neap", bench.ratio(samples, "mux", "neap"), { least = 3 })
+  else bench.skip("ssh with ControlMaster / neap", "every host is 127.0.0.1 here, and would share one master") end
+end
+
+-- ---- bulk ----
+
+local GET = [[
+runbook "Get" { why = "to be measured" }
+local h, f = target.host "h", target.folder "f"
+step "Get" {
+  within = "10m",
+  act = function ()
+    local out <close> = f:open("neap.bin", "w")
+    local command <close> = h:start({ "head", "-c", "%d", "/dev/zero" }, { read = true, bulk = %s })
+    command:stdout():pipe(out)
+    command:wait()
+    out:close()
+  end,
+  verify = function () check(f:size "neap.bin" == %d, "all of it came") end,
+}
+]]
+
+local PUT = [[
+runbook "Put" { why = "to be measured" }
+local h, f = target.host "h", target.folder "f"
+step "Put" {
+  within = "10m",
+  act = function ()
+    local from <close> = f:open "zero.bin"
+    local command <close> = h:start({ "sh", "-c", "cat >/dev/null" }, { bulk = %s })
+    from:pipe(command:stdin())
+    command:stdin():shut()
+    command:wait()
+  end,
+  verify = function () check(true, "all of it went") end,
+}
+]]
+
+local function bulk_place(fields)
+  local place = bench.folder_place(('h = host { ssh = "127.0.0.1", config = "%s", %s }'):format(config, fields))
+  place.book("get", GET:format(MIB << 20, fields == "" and "true" or "false", MIB << 20))
+  place.book("put", PUT:format(fields == "" and "true" or "false"))
+  assert(os.execute(("head -c %d /dev/zero >%s/zero.bin"):format(MIB << 20, place.files)))
+  return place
+end
+
+local function rate(samples, name) return ("%.0f MB/s"):format(MIB * 1.048576 / bench.middle(samples, name)) end
+
+local function compare(what, samples)
+  bench.line(what .. ": neap / limit, time", bench.ratio(samples, "neap", "limit"), { most = 1.05 }, rate(samples, "neap"))
+  bench.line(what .. ": neap / limit, processor", bench.ratio(samples, "neap", "limit", "cpu"), { most = 1.05 })
+  bench.line(what .. ": ssh / neap in bulk, time", bench.ratio(samples, "ssh", "bulk"), { least = 0.9 }, rate(samples, "bulk"))
+  bench.line(what .. ", in bulk: peak memory", bench.middle(samples, "bulk", "peak"), { most = 16, unit = "MB" }, ("else %.1f MB"):format(bench.middle(samples, "neap", "peak")))
+end
+
+function M.bulk()
+  bench.section(("SSH: %d MiB from a host into a file, and from a file to a host"):format(MIB))
+  start()
+  local ours, program = bulk_place('backend = "libssh2"'), bulk_place("")
+  local ssh = ("ssh -F %s 127.0.0.1 "):format(config)
+  local login = { tostring(server.port), server.user, server.key(), "127.0.0.1" }
+  local function one(way, command, file)
+    local words = table.move(login, 1, #login, 2, { way })
+    words[#words + 1], words[#words + 2] = command, file
+    return limit(table.unpack(words))
+  end
+  local get = ("head -c %d /dev/zero"):format(MIB << 20)
+  compare("down", bench.turns(math.min(bench.rounds, 3), {
+    { "limit", function () return one("get", get, ours.files .. "/limit.bin") end },
+    { "neap", function () return ours.neap("get", { steps = true }) end },
+    { "bulk", function () return program.neap("get", { steps = true }) end },
+    { "ssh", function () return bench.measure { "sh", "-c", ("%s %s >%s/ssh.bin"):format(ssh, get, ours.files) } end },
+  }))
+  compare("up", bench.turns(math.min(bench.rounds, 3), {
+    { "limit", function () return one("put", "cat >/dev/null", ours.files .. "/zero.bin") end },
+    { "neap", function () return ours.neap("put", { steps = true }) end },
+    { "bulk", function () return program.neap("put", { steps = true }) end },
+    { "ssh", function () return bench.measure { "sh", "-c", ("%s 'cat >/dev/null' <%s/zero.bin"):format(ssh, ours.files) } end },
+  }))
+end
+
+return M
