@@ -167,11 +167,11 @@ function M.place(inventory, files)
   --- Write a runbook.
   function place.book(name, text) suite.write(place.dir .. "/" .. name .. ".lua", text) end
 
-  --- Run it with the release binary, with `more` words; `seconds` is the time of its steps when `steps` is wanted, else that of the process.
+  --- Run it with the release binary (or with `plan` preview it), with `more` words; `seconds` is the time of its steps when `steps` is wanted, else that of the process.
   function place.neap(name, options)
     options = options or {}
     local state = options.state or place.dir .. "/state"
-    local argv = { servers.neap.binary(), "run", place.dir .. "/" .. name .. ".lua", "--env", "here", "--state", state, "--inventory", place.dir .. "/inventory.lua",
+    local argv = { servers.neap.binary(), options.plan and "plan" or "run", place.dir .. "/" .. name .. ".lua", "--env", "here", "--state", state, "--inventory", place.dir .. "/inventory.lua",
       options.steps and "--json" or "--quiet", table.unpack(options.more or {}) }
     local measured = M.measure(argv, { cwd = place.dir, env = { HOME = place.dir, BENCH_PASSWORD = servers.passwords.admin } })
     if options.steps then

@@ -12,7 +12,7 @@ local suite = require "tests.support.suite"
 
 local PARTS <const> = {
   { "start", "start" }, { "journal", "journal" }, { "ask", "postgres" }, { "rows", "postgres" }, { "copy", "postgres" }, { "growth", "journal" },
-  { "redis", "redis" }, { "docker", "docker" }, { "warm", "ssh" }, { "bulk", "ssh" },
+  { "redis", "redis" }, { "docker", "docker" }, { "cold", "ssh" }, { "warm", "ssh" }, { "bulk", "ssh" },
 }
 
 local function wanted(name)

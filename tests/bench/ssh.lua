@@ -14,6 +14,7 @@ local suite = require "tests.support.suite"
 local M = {}
 
 local MIB = bench.size("NEAP_BENCH_SSH_MIB", 128)
+local HOSTS = bench.size("NEAP_BENCH_HOSTS", 100)
 local WARM <const>, COMMANDS <const> = 10, 100
 local LIMIT = bench.root .. "/build/bench/ssh"
 local ALONE = os.getenv("NEAP_BENCH_ALONE") ~= nil
@@ -44,8 +45,86 @@ end
 
 local function limit(...) return bench.measure { LIMIT, ... } end
 
-local function limit_run(in_flight, commands, hosts)
-  return limit("run", tostring(server.port), server.user, server.key(), tostring(in_flight), tostring(commands), table.unpack(hosts))
+local function limit_run(in_flight, times, command, hosts)
+  return limit("run", tostring(server.port), server.user, server.key(), tostring(in_flight), tostring(times), command, table.unpack(hosts))
+end
+
+-- What a command needs on the host that can be ended from here, and whose success is told and not guessed: a shell that waits for it, and a
+-- session of its own.
+local KEPT <const> = "exec sh -c 'setsid true & wait $!; echo e $?'"
+
+-- ---- new connections ----
+
+-- A preview asks what a runbook wants to know, once; so it is what is measured, from the start of the process to its end.
+local FAN <const> = [[
+runbook "Fan out" { why = "to be measured" }
+local all = target.hosts "all"
+step "Fan out" {
+  each = function () return all:all() end, limit = 64, within = "10m",
+  verify = function (name) check(all:on(name):read({ "true" }) ~= nil, "{item} answers") end,
+}
+]]
+
+local function hosts_place(hosts)
+  return bench.folder_place(('all = hosts { names = { "%s" }, config = "%s" },'):format(table.concat(hosts, '", "'), config))
+end
+
+local function xargs(dir, which) return bench.measure { "sh", "-c", ("xargs -P50 -I@ ssh -F %s @ true <%s/hosts"):format(which, dir) } end
+
+local function pdsh(dir, which)
+  return bench.measure({ "pdsh", "-R", "ssh", "-f", "50", "-w", "^" .. dir .. "/hosts", "true" }, { env = { PDSH_SSH_ARGS = "-F " .. which .. " %h" } })
+end
+
+-- Many times as many hosts cost as much each.
+local function many(few)
+  local count = bench.size("NEAP_BENCH_MANY", 4 * HOSTS)
+  local place = hosts_place(addresses(count))
+  place.book("fan", FAN)
+  local measured = place.neap("fan", { plan = true })
+  bench.line(("a host of %d / a host of %d, processor"):format(count, HOSTS),
+    measured.cpu / count / (bench.middle(few, "neap", "cpu") / HOSTS), { most = 1.2 }, ("%.1f s, peak %.1f MB"):format(measured.seconds, measured.peak))
+end
+
+-- What ssh takes to say which host a name means: seconds of the processor.
+local function asking()
+  return bench.measure { "sh", "-c", ("for i in $(seq 20); do ssh -G -F %s 127.0.0.1 >/dev/null; done"):format(config) }.cpu / 20
+end
+
+function M.cold()
+  bench.section(("SSH: one command on each of %d hosts that nobody is connected to"):format(HOSTS))
+  start()
+  local hosts = addresses(HOSTS)
+  local place = hosts_place(hosts)
+  place.book("fan", FAN)
+  suite.write(place.dir .. "/hosts", table.concat(hosts, "\n") .. "\n")
+  local programs = {
+    { "limit", function () return limit_run(20, 1, "true", hosts) end },
+    { "kept", function () return limit_run(20, 1, KEPT, hosts) end },
+    { "neap", function () return place.neap("fan", { plan = true }) end },
+    { "xargs, fast", function () return xargs(place.dir, fast_config) end },
+    { "xargs", function () return xargs(place.dir, config) end },
+  }
+  local has_pdsh = bench.works("command -v pdsh")
+  if has_pdsh then
+    programs[6] = { "pdsh, fast", function () return pdsh(place.dir, fast_config) end }
+    programs[7] = { "pdsh", function () return pdsh(place.dir, config) end }
+  end
+  local samples = bench.turns(1, programs)
+  bench.line("neap / limit, time", bench.ratio(samples, "neap", "limit"), { most = 1.15 }, ("%.2f s"):format(bench.middle(samples, "neap")))
+  bench.line("neap / limit whose commands can be ended, time", bench.ratio(samples, "neap", "kept"), {})
+  bench.line("neap, processor for a host", bench.middle(samples, "neap", "cpu") / HOSTS * 1e3, { most = 2.5, unit = "ms" },
+    ("%.1f ms of it ssh -G; limit %.2f ms, ssh %.1f ms"):format(asking() * 1e3, bench.middle(samples, "limit", "cpu") / HOSTS * 1e3,
+      bench.middle(samples, "xargs, fast", "cpu") / HOSTS * 1e3))
+  bench.line("xargs -P50 ssh, " .. FAST .. " / neap", bench.ratio(samples, "xargs, fast", "neap"), { least = 1.25 })
+  bench.line("xargs -P50 ssh / neap", bench.ratio(samples, "xargs", "neap"), { least = 5 })
+  if has_pdsh then
+    bench.line("pdsh -f 50, " .. FAST .. " / neap", bench.ratio(samples, "pdsh, fast", "neap"), { least = 1.25 })
+    bench.line("pdsh -f 50 / neap", bench.ratio(samples, "pdsh", "neap"), { least = 5 })
+  else
+    bench.skip("pdsh / neap", "not installed")
+  end
+  if not bench.works("command -v ansible") then bench.skip("ansible / neap", "not installed") end
+  many(samples)
 end
 
 -- ---- open connections ----
@@ -85,13 +164,15 @@ function M.warm()
   local place = host_place(hosts)
   place.book("warm", COMMAND:format(WARM, WARM, COMMANDS))
   local programs = {
-    { "limit", function () return limit_run(WARM, COMMANDS, hosts) end },
+    { "limit", function () return limit_run(WARM, COMMANDS, "true", hosts) end },
+    { "kept", function () return limit_run(WARM, COMMANDS, KEPT, hosts) end },
     { "neap", function () return place.neap("warm", { steps = true }) end },
   }
-  if ALONE then programs[3] = { "mux", function () return muxed(suite.temp(), hosts) end } end
-  local samples = bench.turns(math.min(bench.rounds, 3), programs)
+  if ALONE then programs[4] = { "mux", function () return muxed(suite.temp(), hosts) end } end
+  local samples = bench.turns(math.min(bench.rounds, 2), programs)
   bench.line("neap / limit, time", bench.ratio(samples, "neap", "limit"), { most = 1.2 },
     ("%.2f ms a command"):format(bench.middle(samples, "neap") / (WARM * COMMANDS) * 1e3))
+  bench.line("neap / limit whose commands can be ended, time", bench.ratio(samples, "neap", "kept"), {})
   if samples.mux then bench.line("ssh with ControlMaster / neap", bench.ratio(samples, "mux", "neap"), { least = 3 })
   else bench.skip("ssh with ControlMaster / neap", "every host is 127.0.0.1 here, and would share one master") end
 end

@@ -1,9 +1,9 @@
 /* ssh.c -- the least that reaching hosts can cost: libssh2 and poll, one thread, and nothing else.
  *
- *     ssh run PORT USER KEY IN_FLIGHT COMMANDS ADDRESS…      COMMANDS times "true" on every host, one after another on one connection a
- *                                                            host; at most IN_FLIGHT hosts are connecting and logging in at a time
- *     ssh get PORT USER KEY ADDRESS COMMAND FILE             what the command prints, into a file
- *     ssh put PORT USER KEY ADDRESS COMMAND FILE             the file into the command
+ *     ssh run PORT USER KEY IN_FLIGHT TIMES COMMAND ADDRESS…     TIMES times the command on every host, one after another on one connection
+ *                                                                a host; at most IN_FLIGHT hosts are connecting and logging in at a time
+ *     ssh get PORT USER KEY ADDRESS COMMAND FILE                 what the command prints, into a file
+ *     ssh put PORT USER KEY ADDRESS COMMAND FILE                 the file into the command
  *
  * KEY is a private key's file; the public one lies beside it. Host keys are not checked. Prints "seconds: S"; a command or host that
  * fails ends it with 1.
@@ -33,7 +33,7 @@ typedef struct host {
 } host;
 
 static int port;
-static const char *user, *key;
+static const char *user, *key, *command;
 static char public_key[512];
 
 static void fail(const host *h, const char *what) {
@@ -100,7 +100,7 @@ static void pump(host *h) {
         h->state = STARTING;
         /* fall through */
     case STARTING:
-        if (again(h, libssh2_channel_exec(h->channel, "true"), "exec")) return;
+        if (again(h, libssh2_channel_exec(h->channel, command), "exec")) return;
         h->state = READING;
         /* fall through */
     case READING:
@@ -171,7 +171,7 @@ static void wait_for(const host *h) {
 #define WAIT(h, result, call, what) \
     while (again(h, (result) = (int)(call), what)) wait_for(h)
 
-static void open_stream(host *h, const char *command) {
+static void open_stream(host *h) {
     int result;
     dial(h);
     wait_for(h);
@@ -203,10 +203,10 @@ static void put(host *h, int fd, char *piece) {
     WAIT(h, result, libssh2_channel_wait_eof(h->channel), "end");
 }
 
-static void stream(host *h, const char *command, const char *path, int gets) {
+static void stream(host *h, const char *path, int gets) {
     int result, fd = gets ? open(path, O_CREAT | O_TRUNC | O_WRONLY, 0600) : open(path, O_RDONLY);
     char *piece = malloc(PIECE);
-    open_stream(h, command);
+    open_stream(h);
     if (gets) get(h, fd, piece);
     else put(h, fd, piece);
     WAIT(h, result, libssh2_channel_close(h->channel), "close");
@@ -230,14 +230,16 @@ int main(int argc, char **argv) {
     libssh2_init(0);
     double begun = now();
     if (strcmp(argv[1], "run") == 0) {
-        int count = argc - 7;
+        int count = argc - 8;
+        command = argv[7];
         host *hosts = calloc((size_t)count, sizeof *hosts);
-        for (int i = 0; i < count; i++) hosts[i] = (host){.address = argv[7 + i], .left = atoi(argv[6])};
+        for (int i = 0; i < count; i++) hosts[i] = (host){.address = argv[8 + i], .left = atoi(argv[6])};
         run(hosts, count, atoi(argv[5]));
         free(hosts);
     } else {
         host h = {.address = argv[5]};
-        stream(&h, argv[6], argv[7], strcmp(argv[1], "get") == 0);
+        command = argv[6];
+        stream(&h, argv[7], strcmp(argv[1], "get") == 0);
     }
     printf("seconds: %.6f\n", now() - begun);
     return 0;
