@@ -70,7 +70,7 @@ enum { LINE_MOST = 48 * 1024 };      /* Linux takes 128 KiB as one argument, and
 
 static const char attached[] =
     "neap_n=$1; neap_k=$2; neap_c=$3; neap_e=$4; shift 4; " SAY BORN PROLOGUE
-    "exec 3<&0 </dev/null; p \"$neap_k\"; neap_z=$(command -v setsid); "
+    "exec 3<&0 </dev/null; p \"$neap_k\"; neap_z=; command -v setsid >/dev/null 2>&1 && neap_z=setsid; "
     "( IFS= read -r neap_g; [ \"$neap_g\" = \"go $neap_n\" ] || { t v; exit 1; }; "
     "if [ -n \"$neap_c\" ]; then cd -- \"$neap_c\" 2>/dev/null || { t x cd; exit 1; }; fi; eval \"$neap_p\"; eval \"$neap_e\"; "
     "command -v \"$1\" >/dev/null 2>&1 || { t x program; exit 1; }; "
