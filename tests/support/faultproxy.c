@@ -4,7 +4,8 @@
  *     proxy:set { blackhole = "from" }   proxy:set { blackhole = false }   proxy:cut()   proxy:count().from   proxy:close()
  *
  * The back end: port, host (127.…, 127.0.0.1 when omitted), or socket = path of a unix socket. Listens on 127.0.0.1, on
- * `address` (127.…), or with listen = path on a unix socket there. Faults, each off until given, by set{} at any time (false ends one):
+ * `address` (127.…), or with listen = path on a unix socket there; with netns = path of a network namespace (servers.netns) on an
+ * address of that namespace, while the back end stays where it is: so any server of the suite stands at the far end of a cable. Faults, each off until given, by set{} at any time (false ends one):
  *   refuse = true          nobody listens: connections are refused
  *   swap = port            later connections go to another back end; those that are open stay
  *   way = "to"|"from"      the direction that the next four count: towards the server, or from it (the default)
@@ -22,6 +23,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -112,12 +114,23 @@ static void read_faults(lua_State *L, int at, neap_faults *f) {
 
 /* ---- starting ---- */
 
+/* A socket belongs for ever to the namespace in which it was made. */
+static int socket_in(lua_State *L, const char *netns) {
+    int home = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC), there = open(netns, O_RDONLY | O_CLOEXEC);
+    if (home < 0 || there < 0 || setns(there, CLONE_NEWNET) != 0) luaL_error(L, "no way into the namespace %s: %s", netns, strerror(errno));
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (setns(home, CLONE_NEWNET) != 0) _exit(3);
+    close(home), close(there);
+    return fd;
+}
+
 static int listen_tcp(lua_State *L, const char *address, int *port) {
     struct sockaddr_in at = {.sin_family = AF_INET};
     socklen_t len = sizeof at;
-    check_loopback(L, address);
+    bool elsewhere = has_field(L, 1, "netns");
+    if (!elsewhere) check_loopback(L, address);
     inet_pton(AF_INET, address, &at.sin_addr);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
+    int fd = elsewhere ? socket_in(L, luaL_checkstring(L, -1)) : socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
     if (bind(fd, (struct sockaddr *)&at, sizeof at) || listen(fd, 64) || getsockname(fd, (struct sockaddr *)&at, &len)) return close(fd), -1;
     *port = ntohs(at.sin_port);
