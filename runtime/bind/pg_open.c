@@ -58,6 +58,7 @@ static void on_answer(void *arg, PGresult *r, const neap_err *err) {
     if (answer < 2) return;
     if (err && err->code == NEAP_E_CLOSED) neap_pg_op_error(op, err);
     if (!op->err.code && h->database && neap_pg_is_alive(h->pg)) set_subject(h);
+    if (!op->err.code && h->tunnelled) neap_pg_watch_far(h->pg, &h->where, h->application, h->pooled ? NULL : h->backend_start);
     neap_op_finish(&op->gate.op);
 }
 

@@ -21,6 +21,7 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "base/clock.h"
 
 neap_pg *neap_pg_new(neap_loop *loop) {
     neap_pg *c = neap_zalloc(sizeof *c);
@@ -55,8 +56,8 @@ void neap_pg_leave(neap_pg *c) {
 static void on_ready(void *arg, int events) {
     neap_pg *c = arg;
     neap_err err = NEAP_ERR_INIT;
-    (void)events;                                  /* an error arrives as both; libpq finds it */
-    neap_pg_enter(c);
+    if (events & NEAP_WATCH_READ) c->heard_ms = neap_clock_mono_ms();
+    neap_pg_enter(c);                              /* an error arrives as both; libpq finds it */
     bool lives = PQconsumeInput(c->conn);
     if (c->state != PG_DEAD) {
         neap_pg_take(c);                           /* what came before the end still counts */
@@ -124,6 +125,7 @@ void neap_pg_die(neap_pg *c, neap_err *err) {
     neap_watch_free(c->watch);
     c->watch = NULL;
     if (c->timer) neap_timer_stop(c->timer);
+    neap_pg_far_drop(c);
     neap_pg_cancel_drop(c);
     neap_pg_attempt_drop(c);
     if (c->conn) PQfinish(c->conn);
@@ -157,6 +159,7 @@ PGconn *neap_pg_conn(neap_pg *c) { return neap_pg_is_alive(c) ? c->conn : NULL; 
 neap_pg_trust neap_pg_trusted(const neap_pg *c) { return c->trust; }
 
 bool neap_pg_is_idle(const neap_pg *c) {
-    return c && c->state == PG_OPEN && neap_list_is_empty(&c->waiting) && neap_list_is_empty(&c->flying)
-        && PQtransactionStatus(c->conn) == PQTRANS_IDLE;
+    if (!c || c->state != PG_OPEN || !neap_list_is_empty(&c->waiting)) return false;
+    if (c->probes && c->flying.next != &c->flying && c->flying.next->next == &c->flying) return true;      /* only pg_far.c asks */
+    return neap_list_is_empty(&c->flying) && PQtransactionStatus(c->conn) == PQTRANS_IDLE;
 }

@@ -47,6 +47,11 @@ void neap_pg_send(neap_pg *c, const neap_pg_query *q, neap_pg_done_fn done, void
  * failed, those up to the next Sync end with the code CANCELLED. The last one is always followed by a Sync. */
 void neap_pg_flight(neap_pg *c, const neap_pg_query *queries, int count, neap_pg_done_fn done, void *const *args);
 
+/* The connection goes through a tunnel, whose far end no keepalive of libpq sees: from now on it is asked, over this connection while it is idle, by a
+ * second session while it is not, and a far end that is gone is noticed within 30 s. `where` and `application` open that session; `started` is
+ * when our backend began, as in pg_fate.h (NULL: not known, or a pooler stands between). Everything is copied. */
+void neap_pg_watch_far(neap_pg *c, const neap_pgurl *where, const char *application, const char *started);
+
 /* Within a `done`: keep its result, which is the caller's to PQclear from now on. */
 PGresult *neap_pg_keep(neap_pg *c);
 

@@ -3,6 +3,7 @@
  *   pg.c          the connection: life, pump, death        pg_connect.c  names, libpq's poll steps, the deadline
  *   pg_flight.c   requests out, answers in                 pg_copy.c     COPY as a stream
  *   pg_cancel.c   asking the server to stop                pg_error.c    libpq's words as neap_err
+ *   pg_far.c      is the far end of a tunnel still there?
  */
 #ifndef NEAP_DRIVE_PG_PRIVATE_H
 #define NEAP_DRIVE_PG_PRIVATE_H
@@ -54,6 +55,9 @@ struct neap_pg {
     struct pg_copy *copy;         /* the running COPY */
     int64_t     copied;
     neap_buf    spare;            /* memory for its next piece */
+    struct pg_far *far;           /* who looks whether the far end is there; NULL: the kernel does */
+    int64_t     heard_ms;         /* when bytes last came */
+    int         probes;           /* of the requests in flight, those that only ask whether somebody is there */
     PGresult   *current;          /* the answer a callback is looking at */
     int         busy;             /* depth of our own calls: freeing is put off until 0 */
     bool        doomed;
@@ -86,6 +90,8 @@ void neap_pg_copy_begin(neap_pg *c, pg_request *r);
 bool neap_pg_copy_is_full(const neap_pg *c);
 void neap_pg_copy_pump(neap_pg *c);
 void neap_pg_copy_fail(struct pg_copy *copy, const neap_err *err);
+/* pg_far.c */
+void neap_pg_far_drop(neap_pg *c);
 /* pg_error.c */
 void neap_pg_error_connection(neap_err *err, PGconn *conn);
 void neap_pg_error_lost(neap_err *err, PGconn *conn);
