@@ -108,6 +108,7 @@ static void on_bytes(void *arg, const char *data, ssize_t len, const neap_err *e
     if (c->state == REDIS_DEAD) return;
     neap_redis_enter(c);
     c->reading = false;
+    c->heard_ms = neap_clock_mono_ms();
     if (len > 0) take_all(c, data, (size_t)len);
     else lost(c, len == 0 ? "the server closed it" : err && err->message ? err->message : "reading failed");
     neap_redis_start_reading(c);
@@ -173,6 +174,7 @@ static void on_time(void *arg) {
     }
     if (c->state == REDIS_OPEN && nearest) neap_redis_watch(c, now);
     if (c->state != REDIS_DEAD && nearest) neap_redis_wake_at(c, nearest);
+    if (c->state == REDIS_OPEN && neap_list_is_empty(&c->waiting)) neap_redis_rest(c, now);
     neap_redis_leave(c);
 }
 
@@ -236,6 +238,9 @@ neap_redis_value *neap_redis_keep(neap_redis *c) {
 }
 
 bool neap_redis_is_alive(const neap_redis *c) { return c && c->state == REDIS_OPEN; }
-bool neap_redis_is_idle(const neap_redis *c) { return neap_redis_is_alive(c) && neap_list_is_empty(&c->waiting); }
+bool neap_redis_is_idle(const neap_redis *c) {
+    if (!neap_redis_is_alive(c)) return false;
+    return neap_list_is_empty(&c->waiting) || (c->pings && c->waiting.next->next == &c->waiting);
+}
 const neap_redis_identity *neap_redis_who(const neap_redis *c) { return &c->who; }
 const char *neap_redis_label(const neap_redis *c) { return c->dialer ? c->dialer->label : ""; }

@@ -35,6 +35,8 @@ struct neap_redis {
     neap_redis_value *current;    /* the answer a callback is looking at */
     neap_dialing *probe;          /* a second dial under way */
     int64_t       probe_since_ms, probed_ms;
+    int64_t       heard_ms;       /* when bytes last came */
+    int           pings;          /* of those that wait, ours */
     neap_redis_identity who;
     int           db, answers;    /* greeting */
     neap_err      greeting;       /* why it was turned away */
@@ -59,6 +61,7 @@ void neap_redis_tell_ready(neap_redis *c, const neap_err *err);
 void neap_redis_identity_close(neap_redis_identity *who);
 /* redis_watch.c */
 void neap_redis_watch(neap_redis *c, int64_t now_ms);        /* due: probe the far end, or find it gone */
+void neap_redis_rest(neap_redis *c, int64_t now_ms);         /* nobody waits: ask, when the way has no keepalive of its own */
 void neap_redis_watch_stop(neap_redis *c);
 
 #endif

@@ -1,11 +1,17 @@
-/* redis_watch.c -- is the far end still there while a command takes its time?
+/* redis_watch.c -- is the far end still there while a command takes its time, or nobody asks anything?
  *
  *   a command has waited PROBE_AFTER ─► a second dial, closed as soon as it is connected ─► there: look again after PROBE_AFTER
  *                                                              └─ refused, or no connection within PROBE_MS ─► dead
  *
  * A blocked or busy Redis answers nobody, on no connection, and is not dead; but its machine, or the SSH server in front of it,
- * still takes connections. Whether *this* connection still leads there is what TCP keepalive and the keepalive of SSH find out. */
+ * still takes connections. Whether *this* connection still leads there is what TCP keepalive and the keepalive of SSH find out.
+ *
+ *   nothing came for PROBE_AFTER, nobody waits, and the way is no socket of ours ─► PING, watched like any command
+ *
+ * Keepalive belongs to sockets: behind an SSH channel nobody but us would notice that the Redis at its end is gone. */
 #include "drive/redis_private.h"
+
+#include <string.h>
 
 #include "base/clock.h"
 
@@ -44,6 +50,27 @@ void neap_redis_watch(neap_redis *c, int64_t now_ms) {
     c->probe_since_ms = now_ms;
     c->probe = neap_dial(c->dialer, on_dialed, c);
     neap_redis_wake_at(c, now_ms + NEAP_REDIS_PROBE_MS);
+}
+
+/* ---- while it rests ---- */
+
+static void on_pong(void *arg, const neap_redis_value *value, const neap_err *err) {
+    neap_redis *c = arg;
+    (void)value, (void)err;                          /* a refusal is a sign of life too */
+    c->pings--;
+}
+
+static bool has_keepalive(const neap_dialer *d) { return strcmp(d->class->name, "tcp") == 0 || strcmp(d->class->name, "unix") == 0; }
+
+void neap_redis_rest(neap_redis *c, int64_t now_ms) {
+    static const char *const words[] = {"PING", NULL};
+    if (has_keepalive(c->dialer)) return;
+    if (now_ms - c->heard_ms < NEAP_REDIS_PROBE_AFTER_MS) {
+        neap_redis_wake_at(c, c->heard_ms + NEAP_REDIS_PROBE_AFTER_MS);
+        return;
+    }
+    c->pings++;
+    neap_redis_ask(c, words, 2 * NEAP_REDIS_PROBE_MS, on_pong, c);
 }
 
 void neap_redis_watch_stop(neap_redis *c) {
