@@ -4,7 +4,7 @@
  *                          ├ running: asked again, as long as it runs (a command may close its outputs and work on)
  *                          ├ not running, null: asked again for ten seconds, then unknown (D1)
  *                          ├ 404: unknown (D9)
- *                          └ no answer: as null
+ *                          └ no answer: as null; no word at all for eight seconds after a wire that broke, or thirty after one that ended: unknown
  *
  * Ending is asked of a second exec, because the API has no word for it (D2). */
 #include "drive/docker_exec_private.h"
@@ -14,7 +14,7 @@
 
 #include "base/clock.h"
 
-enum { PATIENCE_MS = 10000, FIRST_MS = 2, LONGEST_MS = 500, LAST_MS = 5000 };
+enum { PATIENCE_MS = 10000, SILENCE_MS = 30000, LOST_MS = 8000, FIRST_MS = 2, LONGEST_MS = 500, LAST_MS = 5000 };
 
 void neap_exec_finish(neap_docker_exec *x, int status, neap_err *failure) {
     neap_exec_hold(x);
@@ -28,6 +28,7 @@ void neap_exec_finish(neap_docker_exec *x, int status, neap_err *failure) {
     neap_exec_close_wire(x);
     if (x->late) neap_timer_stop(x->late);
     if (x->pause) neap_timer_stop(x->pause);
+    if (x->silence) neap_timer_stop(x->silence);
     if (x->told < 3) x->told = 3, x->events.ended(x->arg, x->status, x->failure.code ? &x->failure : NULL);
     if (!x->freed) neap_exec_serve(x);
     neap_exec_release(x);
@@ -69,6 +70,17 @@ static void compare(neap_docker_exec *x) {
 
 static void inspect(void *arg);
 
+/* Nothing was heard for too long: a machine that is gone answers no dial either, and a dial has more patience than we. */
+static void on_silence(void *arg) {
+    neap_docker_exec *x = arg;
+    if (x->state != ASKING && x->state != COMPARING) return;
+    finish_unknown(x, x->lost.code ? x->lost.message : "the Engine does not answer any more");
+}
+
+static void hear(neap_docker_exec *x) {
+    neap_timer_start(x->silence, x->lost.code ? LOST_MS : SILENCE_MS);
+}
+
 /* Ask again after a pause that doubles; give up when it does not run and says no number for too long. */
 static void ask_again(neap_docker_exec *x, bool runs) {
     int64_t now = neap_clock_mono_ms();
@@ -84,6 +96,7 @@ static void on_inspected(void *arg, const neap_docker_answer *a, const neap_err 
     neap_err bad = NEAP_ERR_INIT;
     x->call = NULL;
     if (err && err->status == 404) { finish_unknown(x, "the Engine does not know the exec any more"); return; }
+    if (!err) hear(x);
     json_t *answer = err ? NULL : neap_docker_object(a->body, a->len, &bad), *code = json_object_get(answer, "ExitCode");
     bool runs = json_is_true(json_object_get(answer, "Running"));
     if (json_is_integer(code) && !runs) x->status = (int)json_integer_value(code) & 255;
@@ -108,6 +121,8 @@ void neap_exec_ask(neap_docker_exec *x) {
     x->asked = x->patience = 0;
     neap_exec_close_wire(x);
     if (!x->pause) x->pause = neap_timer_new(neap_docker_loop(x->engine), inspect, x);
+    if (!x->silence) x->silence = neap_timer_new(neap_docker_loop(x->engine), on_silence, x);
+    hear(x);
     inspect(x);
 }
 

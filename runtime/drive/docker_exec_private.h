@@ -42,12 +42,14 @@ struct neap_docker_exec {
     neap_buf early;                   /* what was written before */
     neap_stream_done_fn early_done;   /* NULL: nothing was */
     void *early_arg;
+    neap_stream_done_fn wrote;        /* of the write under way; NULL: none is */
+    void *wrote_arg;
     bool early_shut;
     neap_docker_frames frames;
     neap_buf greeting, system;        /* what came before the greeting; an error of the Engine's own */
     neap_err lost;                    /* how the wire broke */
     exec_output out[3];               /* [0].face is stdin */
-    neap_timer *turn, *pause, *late;
+    neap_timer *turn, *pause, *late, *silence;
     int64_t asked, patience;          /* since when the Engine has no status; how long until it is asked again */
 
     int status;                       /* -1: not known */

@@ -188,9 +188,24 @@ static void output_free(neap_stream *s) {
 
 /* Input -------------------------------------------------------------------------------------------- */
 
+/* A write that ends because the wire was given up is told why it was. */
+static void on_written(void *arg, const neap_err *err) {
+    neap_docker_exec *x = arg;
+    neap_stream_done_fn done = x->wrote;
+    bool given_up = err && err->code == NEAP_E_CANCELLED && !x->stopping && x->lost.code;
+    x->wrote = NULL;
+    if (done) done(x->wrote_arg, given_up ? &x->lost : err);
+}
+
+static void write_wire(neap_docker_exec *x, const char *data, size_t len, neap_stream_done_fn done, void *arg) {
+    x->wrote = done;
+    x->wrote_arg = arg;
+    neap_stream_write(x->wire, data, len, on_written, x);
+}
+
 static void input_write(neap_stream *s, const char *data, size_t len, neap_stream_done_fn done, void *arg) {
     neap_docker_exec *x = ((exec_output *)s)->x;
-    if (x->open && x->wire) { neap_stream_write(x->wire, data, len, done, arg); return; }
+    if (x->open && x->wire) { write_wire(x, data, len, done, arg); return; }
     neap_buf_clear(&x->early);
     neap_buf_add(&x->early, data, len);
     x->early_shut = false;
@@ -218,7 +233,7 @@ void neap_exec_open_input(neap_docker_exec *x) {
     x->open = true;
     if (!x->input) neap_stream_shut(x->wire, on_shut, NULL);
     else if (done && x->early_shut) neap_stream_shut(x->wire, done, x->early_arg);
-    else if (done) neap_stream_write(x->wire, x->early.data, x->early.len, done, x->early_arg);
+    else if (done) write_wire(x, x->early.data, x->early.len, done, x->early_arg);
     neap_buf_wipe(&x->early);
 }
 
