@@ -1,7 +1,7 @@
 /* ssh_program.c -- the user's own ssh program as a connection, for what libssh2 cannot reach and for streams that must be fast.
  *
  *     QUEUED ──► OPENING: the master runs ──"Entering interactive session"──► OPEN ──the master ends──► LOST
- *                   └──the master ends──► opened(err)
+ *                   └──the master ends, or has not come so far in time and is ended──► opened(err)
  *
  * One master per connection (-N, ControlMaster) in a private directory, 0700; each command is a client of it (-S), which costs a
  * process but no handshake: the client hands its pipes to the master and waits. The master reads the user's configuration; a client
@@ -28,7 +28,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { HANDSHAKES_MAX = 64, POLITE_MS = 2000, CONNECT_S = 10, DIR_MAX_BYTES = 70 };
+enum { HANDSHAKES_MAX = 64, POLITE_MS = 2000, CONNECT_S = 10, OPEN_MS = 30000, DIR_MAX_BYTES = 70 };
 
 static neap_list queue = {&queue, &queue};
 static int opening;
@@ -205,7 +205,7 @@ static void finish_master(neap_ssh_program *p) {
     leave_queue(p);
     p->state = NEAP_PROGRAM_LOST;
     if (was_open) set_lost(p);
-    else neap_ssh_words_fail(&p->words, p->host, &p->err);
+    else if (!p->err.code) neap_ssh_words_fail(&p->words, p->host, &p->err);
     neap_timer_start(p->soon, 0);
 }
 
@@ -242,9 +242,21 @@ static void on_words(void *arg, const char *data, ssize_t len, const neap_err *e
     tell(p);
 }
 
+/* ConnectTimeout is over once the far end has named itself; a handshake or a login may hang behind that. */
+static void on_late(void *arg) {
+    neap_ssh_program *p = arg;
+    if (p->state != NEAP_PROGRAM_OPENING || !p->master) return;
+    bool named = p->words.banner != NULL;
+    neap_err_set(&p->err, named ? NEAP_E_TIMEOUT : NEAP_E_UNREACHABLE, "\"%s\" %s in time", p->host->name,
+                 named ? "was reached, but the login was not finished" : "did not begin to speak SSH");
+    p->err.retry = true;
+    neap_child_end(p->master->child, 0);
+}
+
 static void start_master(neap_ssh_program *p) {
     p->state = NEAP_PROGRAM_OPENING;
     opening++;
+    neap_timer_start(p->late, p->host->connect_ms > 0 ? p->host->connect_ms : OPEN_MS);
     if (!make_dir(p, &p->err) || !start_ssh(p, on_master_exit, &p->err)) {
         leave_queue(p);
         p->state = NEAP_PROGRAM_LOST;
@@ -288,7 +300,7 @@ static void program_free(neap_ssh *s) {
         p->master->owner = NULL;
         neap_child_end(p->master->child, POLITE_MS);
     }
-    neap_timer_free(p->soon);
+    neap_timer_free(p->soon), neap_timer_free(p->late);
     neap_ssh_words_close(&p->words);
     neap_buf_close(&p->backend), neap_buf_close(&p->authenticated), neap_buf_close(&p->address);
     neap_err_close(&p->err);
@@ -304,6 +316,7 @@ neap_ssh *neap_ssh_program_open(neap_loop *loop, const neap_ssh_host *host, neap
     neap_list_init(&p->dialers);
     neap_list_init(&p->node);
     p->soon = neap_timer_new(loop, tell, p);
+    p->late = neap_timer_new(loop, on_late, p);
     if (opening < HANDSHAKES_MAX) start_master(p);
     else neap_list_append(&queue, &p->node);
     return &p->ssh;

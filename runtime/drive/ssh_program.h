@@ -46,6 +46,7 @@ typedef struct neap_ssh_program {
     int alive;                                   /* execs whose client runs */
     int serial;                                  /* names in dir */
     neap_timer *soon;                            /* what is told from the loop: a failure, the loss */
+    neap_timer *late;                            /* opening takes too long */
     neap_err err;
 } neap_ssh_program;
 
