@@ -20,7 +20,7 @@
  *   escapes                 escape sequences, NUL and invalid UTF-8 on both streams first
  *   late_rekey              a key exchange before every piece of output        rekey_never_ends    one that is not continued
  *   garbage, oversize       bytes that are no packet, a packet of 4 GiB, instead of the first output
- * hostile.c starts the process and is its handle; hostile_wire.c is the transport. */
+ * and those of hostile_flood.c. hostile.c starts the process and is its handle; hostile_wire.c is the transport. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -129,6 +129,7 @@ static void let_in(server *s) {
             neap_put_string(&reply, name, len);
             neap_wire_send(&s->wire, &reply);
             if (is(s, "hangs_in_auth")) hang();
+            if (is(s, "many_banners")) neap_hostile_flood(&s->wire, s->mode, 0, s->size);
         } else if (type == 50 && judge_request(s, &p)) return;
     }
 }
@@ -287,6 +288,7 @@ static void speak_first(server *s) {
         hang();
     }
     if (is(s, "oversize")) hang();
+    if (!is(s, "many_banners")) neap_hostile_flood(&s->wire, s->mode, s->channel, s->size);
 }
 
 static bool relay(server *s, int *fd, bool is_err) {

@@ -53,6 +53,9 @@ bool neap_wire_is_ready(neap_wire *w, int ms);
 /* Begin a key exchange; with `finish` go through it, what comes meanwhile goes to on_packet. */
 void neap_wire_rekey(neap_wire *w, bool finish);
 
+/* The modes of hostile_flood.c; returns at once where the mode is none of them. */
+void neap_hostile_flood(neap_wire *w, const char *mode, uint32_t channel, int64_t size);
+
 /* Write all of it to the descriptor, or end the process. */
 void neap_wire_raw(neap_wire *w, const void *bytes, size_t len);
 
