@@ -95,7 +95,10 @@ neap_far_file *neap_far_file_new(lua_State *L, size_t size, const neap_op_class 
     if (!f->role) f->role = neap_strdup(s->role);
     f->link = neap_ssh_link_hold(s->link);
     f->subject = words("12", s->subject, f->path, NULL);
-    f->text = words("1 2 on 3", verb, f->path, host->name);
+    f->text = f->sudo ? words(*f->sudo ? "1 2 by sudo as 3" : "1 2 by sudo", verb, f->path, f->sudo) : words("1 2", verb, f->path, NULL);
+    char *text = words("1 on 2", f->text, host->name, NULL);
+    free(f->text);
+    f->text = text;
     f->doing = words("1 \"2\"", verb, f->path, NULL);
     f->gate.act = (neap_act){.primitive = primitive, .target = f->role, .host = host->hostname, .subject = f->subject, .text = f->text};
     return f;
@@ -351,6 +354,14 @@ int neap_ssh_read_file(lua_State *L) {
     return neap_gate_enter(L, &o->file.gate);
 }
 
+/* Both names change: the subject is the directory that has both. */
+static void widen(neap_far_file *f, const char *to) {
+    size_t same = 0, slash = 0, before = strlen(f->subject) - strlen(f->path);
+    for (; f->path[same] && f->path[same] == to[same]; same++)
+        if (f->path[same] == '/') slash = same;
+    f->subject[before + (slash ? slash : 1)] = '\0';
+}
+
 /* session:rename(from, to, {…}) -> true | nil, err, within one file system; what was at `to` is replaced. Effect: write. */
 int neap_ssh_rename(lua_State *L) {
     lua_settop(L, 4);
@@ -362,6 +373,7 @@ int neap_ssh_rename(lua_State *L) {
     char *text = words("1 to 2", o->file.text, o->more, NULL);
     free(o->file.text);
     o->file.gate.act.text = o->file.text = text;
+    widen(&o->file, o->more);
     neap_json_member(&o->file.gate.evidence, "to", o->more);
     return neap_gate_enter(L, &o->file.gate);
 }

@@ -124,7 +124,7 @@ void neap_guard_add_allowed(neap_guard *g, const char *host) {
  * write of a part withholds the whole. */
 static bool covers(const char *a, const char *b) {
     size_t len = strlen(a);
-    return strncmp(a, b, len) == 0 && (b[len] == '\0' || b[len] == '/');
+    return strncmp(a, b, len) == 0 && (b[len] == '\0' || b[len] == '/' || (len && a[len - 1] == '/'));      /* "file:/" is the root */
 }
 
 /* The step that would change all of a place, or what that place is on. */

@@ -6,8 +6,15 @@ local copy = require("client.copy")
 local raise = require("core.raise")
 local session = require("client.host_session")
 
+-- Options are the last argument; whose write it is, is not the runbook's to say.
 local function call(o, method, ...)
   local arguments = table.pack(...)
+  local given = arguments[arguments.n]
+  if type(given) == "table" then
+    arguments[arguments.n] = {}
+    for key, value in pairs(given) do arguments[arguments.n][key] = value end
+    arguments[arguments.n].role = o.role
+  end
   return session.use(o, function (s) return s[method](s, table.unpack(arguments, 1, arguments.n)) end)
 end
 

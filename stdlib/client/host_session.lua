@@ -7,6 +7,7 @@
 local M = {}
 
 local duration = require("core.duration")
+local guard = require("native.guard")
 local native = require("native.ssh")
 local raise = require("core.raise")
 
@@ -22,6 +23,7 @@ function M.of(o)
   if o.session then return o.session end
   local made = raise.check(native.open(options(o)))
   if o.session then made:close() else o.session = made end
+  if o.group then guard.stands(o.session:card().id, o.group) end
   return o.session
 end
 

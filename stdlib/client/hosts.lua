@@ -43,11 +43,13 @@ local function let_go(o, member)
   for i = 1, #list - MOST_OPEN do session.close(list[i]) end
 end
 
+local function id_of(o) return "hosts:" .. text.sha256(table.concat(o.names, "\n")):sub(1, 16) end
+
 local function member_of(o, name)
   local known = o.members[name]
   if known then return known end
   local made = host.new(o.role, name, o.spec, o.context)
-  made.users, made.used = 0, 0
+  made.users, made.used, made.group = 0, 0, id_of(o)
   function made.after_use() let_go(o, made) end
   o.members[name] = made
   return made
@@ -96,7 +98,7 @@ end
 function methods.card(o)
   local shown = table.concat(o.names, ", ", 1, math.min(#o.names, NAMED))
   if #o.names > NAMED then shown = ("%s and %d more"):format(shown, #o.names - NAMED) end
-  return { kind = M.kind, id = "hosts:" .. text.sha256(table.concat(o.names, "\n")):sub(1, 16),
+  return { kind = M.kind, id = id_of(o),
     lines = { { "hosts", tostring(#o.names) }, { "names", shown } } }
 end
 

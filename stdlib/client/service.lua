@@ -105,7 +105,7 @@ function methods.card(o)
   local lines = { { o.manager.name, o.manager.what(o) }, { "state", state.words } }
   if state.unwell then lines[#lines + 1] = { "unwell", state.unwell } end
   if state.restarts and state.restarts > 0 then lines[#lines + 1] = { "restarts", tostring(state.restarts) } end
-  return { kind = M.kind, id = o.manager.id(o), lines = lines }
+  return { kind = M.kind, id = o.manager.id(o), lines = lines, made_of = o.manager.made_of and o.manager.made_of(o) }
 end
 
 -- ---- binding ----

@@ -34,6 +34,14 @@ function M.what(o) return ("%s/%s"):format(o.spec.compose.project, o.spec.compos
 
 function M.id(o) return ("service:docker:%s/%s"):format(engines.engine(o):id(), M.what(o)) end
 
+--- What a preview marks when it would change it: its containers.
+function M.made_of(o)
+  local list, engine = containers(o)
+  local subjects = {}
+  for i, listed in ipairs(list) do subjects[i] = ("docker:%s/%s"):format(engine:id(), listed.Id) end
+  return subjects
+end
+
 function M.state(o)
   local found = look(o)
   local up, restarts, unwell, words = 0, 0, nil, {}

@@ -127,6 +127,11 @@ function own.restart(o)
   return own.start(o)
 end
 
+--- What a preview marks when it would change it; elsewhere that is the place.
+local function made_of(o) return not o.place and { "process:" .. o.role } or nil end
+
+systemd.made_of, pm2.made_of, own.made_of = made_of, made_of, made_of
+
 M.systemd, M.pm2, M.start = systemd, pm2, own
 
 return M

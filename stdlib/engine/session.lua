@@ -118,6 +118,7 @@ function M.identify(session)
   for _, b in ipairs(bound) do listed[b.role] = true end
   local function add(role, used_by)
     local card = session.binding:identify(role, cards)
+    for _, subject in ipairs(card.made_of or {}) do guard.stands(M.root_of(card.id), subject) end
     targets[#targets + 1] = { role = role, kind = session.environment.targets[role].kind, id = card.id, lines = card.lines,
       trusted = card.trusted, object = session.binding:get(role), used_by = used_by }
     for _, below in ipairs(session.binding:below(role)) do
