@@ -105,12 +105,17 @@ void neap_far_read(lua_State *L, neap_session *s, neap_far *f, neap_gate *g) {
     g->act = (neap_act){.primitive = c->reads ? NEAP_P_HOST_READ : NEAP_P_HOST_RUN, .target = c->role, .host = host->hostname,
                         .subject = c->subject, .text = c->text, .spelled = (const char *const *)c->spelled};
     g->declared = c->reads;
+    if (strcmp(c->role, host->name) == 0) return;
+    neap_buf where = NEAP_BUF_INIT;
+    neap_buf_addf(&where, "on %s", host->name);
+    g->plan = f->where = neap_buf_take(&where);
 }
 
 void neap_far_close(neap_far *f) {
     neap_command_close(&f->command);
     free(f->sudo);
-    f->sudo = NULL;
+    free(f->where);
+    f->sudo = f->where = NULL;
 }
 
 void neap_far_evidence(const neap_session *s, const neap_far *f, const char *job, neap_gate *g) {

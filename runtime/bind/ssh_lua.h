@@ -34,6 +34,7 @@ typedef struct neap_far {
     neap_remote_command what;
     neap_remote_names names;
     char *sudo;
+    char *where;                     /* "on web1", for a preview: of a role that is many hosts; else NULL */
 } neap_far;
 /* [-0, +0, e] read the table at argument 2 into a zeroed neap_far that the op on the stack owns, and describe it to the gate. */
 void neap_far_read(lua_State *L, neap_session *s, neap_far *f, neap_gate *g);

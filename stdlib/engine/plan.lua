@@ -156,14 +156,19 @@ function Survey:afterwards()
   end
 end
 
--- One item of a change (or the whole of one without `each`): "already", "change" or "unknown".
-function Survey:item(step, item)
+-- What is asked of one item of a change (or the whole of one without `each`) before its act: {done =, err =}.
+function Survey:before(step, item)
   local done, err = self:is_done(step, item)
-  if done then return "already" end
-  self:needs(step, item)
+  if not done then self:needs(step, item) end
+  return { done = done, err = err }
+end
+
+-- Its act, when it is not already so: "already" or "change".
+function Survey:item(step, item, asked)
+  if asked.done then return "already" end
   self:act(step, item)
-  if done == nil then
-    self:line { label = "unknown", text = "whether it is already so depends on step " .. tostring(self.numbers[err.message] or err.message) }
+  if asked.done == nil then
+    self:line { label = "unknown", text = "whether it is already so depends on step " .. tostring(self.numbers[asked.err.message] or asked.err.message) }
   end
   return "change"
 end
@@ -187,7 +192,7 @@ function Survey:change(step)
   local entry = self.entry
   entry.label, entry.sign = "predicted", "+"
   if not step.clauses.each then
-    if self:item(step, nil) == "already" then entry.label, entry.sign = "already", "=" end
+    if self:item(step, nil, self:before(step, nil)) == "already" then entry.label, entry.sign = "already", "=" end
     return
   end
   local list = self:items_of(step)
@@ -195,10 +200,7 @@ function Survey:change(step)
     self:withhold_everything(step)
     return
   end
-  local open = 0
-  for _, item in ipairs(list) do
-    if self:item(step, item) ~= "already" then open = open + 1 end
-  end
+  local open = self:change_items(step, list)
   entry.items = { open = open, all = #list }
   if open == 0 then entry.label, entry.sign = "already", "=" end
 end
@@ -226,11 +228,59 @@ local function absorb(self, part)
   self.entry.failed = self.entry.failed or part.entry.failed
 end
 
+-- A survey of one item, with an entry of its own.
+local function part_of(self)
+  return setmetatable({ entry = { number = self.entry.number, lines = {} }, failures = 0 }, { __index = self })
+end
+
+-- So many items are asked side by side as the step has at a time.
+local function ask_batch(self, step, list, first, last)
+  local parts, at = {}, first
+  items.side_by_side(last - first + 1, function ()
+    local i = at
+    at = at + 1
+    parts[i] = part_of(self)
+    parts[i].asked = parts[i]:before(step, list[i])
+  end)
+  return parts
+end
+
+-- Items that cannot be asked do not stand in the way of a step that may go on without them; a run tries them again.
+local function absorb_failed(self, step, failed, all)
+  local bears = #failed < (step.clauses.stop_after or 1)
+  for _, one in ipairs(failed) do
+    if bears then self:line { label = "unknown", text = ("%s: %s"):format(one.key, one.part.entry.error.message) } else absorb(self, one.part) end
+    self.entry.error = self.entry.error or not bears and one.part.entry.error or nil
+  end
+  if bears and failed[1] then self.unseen[("%d of %d items of step %s"):format(#failed, all, self.entry.number)] = true end
+end
+
+-- The items of a change: a batch is asked, then its acts are shown in order, because what they would write is one list.
+function Survey:change_items(step, list)
+  local open, failed, limit = 0, {}, step.clauses.limit or 1
+  for first = 1, #list, limit do
+    local last = math.min(first + limit - 1, #list)
+    local parts = ask_batch(self, step, list, first, last)
+    for i = first, last do
+      local part = parts[i]
+      if part.failures > 0 then
+        failed[#failed + 1] = { key = clause.key_of(list[i]), part = part }
+        open = open + 1
+      else
+        absorb(self, part)
+        if self:item(step, list[i], part.asked) ~= "already" then open = open + 1 end
+      end
+    end
+  end
+  absorb_failed(self, step, failed, #list)
+  return open
+end
+
 -- Items are asked side by side, each into an entry of its own; what they said is put together in their order.
 function Survey:check_items(step, list)
   local parts = {}
   local ok, err = pcall(items.each, step, list, function (item)
-    local part = setmetatable({ entry = { number = self.entry.number, lines = {} }, failures = 0 }, { __index = self })
+    local part = part_of(self)
     parts[clause.key_of(item)] = part
     part:check_item(step, item)
     if part.entry.error then error(part.entry.error, 0) end
