@@ -14,6 +14,7 @@ local M = {}
 
 local compose = require("client.service_compose")
 local duration = require("core.duration")
+local guard = require("native.guard")
 local guardians = require("client.service_guardians")
 local keeper = require("client.keeper")
 local managers = require("client.service_managers")
@@ -37,26 +38,34 @@ M.fields = {
 
 local methods = {}
 
+-- How it is now. After an act that a preview could not follow to its end nobody knows.
+local function state(o)
+  o.identity = o.identity or o.manager.id(o)
+  local step = guard.withheld(o.identity)
+  if step then error(raise.new("withheld", step), 0) end
+  return o.manager.state(o)
+end
+
 --- Does it run? Of several containers all must.
 ---@return boolean
 ---@effect read
-function methods.running(o) return (o.manager.state(o)).running end
+function methods.running(o) return state(o).running end
 
 --- Does it run, and is it well, as far as whoever sees to it can tell?
 ---@return boolean
 ---@return string? why not
 ---@effect read
 function methods.healthy(o)
-  local state = o.manager.state(o)
-  if not state.running then return false, state.words end
-  if state.unwell then return false, state.unwell end
+  local is = state(o)
+  if not is.running then return false, is.words end
+  if is.unwell then return false, is.unwell end
   return true
 end
 
 --- How often it was started again by itself; nil where nobody counts.
 ---@return integer|nil
 ---@effect read
-function methods.restarts(o) return o.manager.state(o).restarts end
+function methods.restarts(o) return state(o).restarts end
 
 local EVERY_MS <const> = 500
 
@@ -101,11 +110,11 @@ function methods.restart(o) return o.manager.restart(o) end
 ---@return table card { kind, id, lines }
 ---@effect read
 function methods.card(o)
-  local state = o.manager.state(o)
-  local lines = { { o.manager.name, o.manager.what(o) }, { "state", state.words } }
-  if state.unwell then lines[#lines + 1] = { "unwell", state.unwell } end
-  if state.restarts and state.restarts > 0 then lines[#lines + 1] = { "restarts", tostring(state.restarts) } end
-  return { kind = M.kind, id = o.manager.id(o), lines = lines, made_of = o.manager.made_of and o.manager.made_of(o) }
+  local is = state(o)
+  local lines = { { o.manager.name, o.manager.what(o) }, { "state", is.words } }
+  if is.unwell then lines[#lines + 1] = { "unwell", is.unwell } end
+  if is.restarts and is.restarts > 0 then lines[#lines + 1] = { "restarts", tostring(is.restarts) } end
+  return { kind = M.kind, id = o.identity, lines = lines, made_of = o.manager.made_of and o.manager.made_of(o) }
 end
 
 -- ---- binding ----

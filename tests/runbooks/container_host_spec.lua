@@ -9,7 +9,7 @@ local suite = require "tests.support.suite"
 local INVENTORY <const> = [[
 environment "far" {
   hermes = host { ssh = "hermes", config = "%s", backend = "%s"%s },
-  dbc = container { project = "shop", service = "db", on = "hermes", docker = "unix://%s"%s },
+  dbc = container { project = "far", service = "database", on = "hermes", docker = "unix://%s"%s },
   db = postgres { url = "postgresql://postgres@localhost/shop", on = "dbc", password = secret { env = "DB_PASSWORD" }%s },
   box = container { name = "%s", on = "hermes", docker = "unix://%s" },
   cache = redis { url = "redis://localhost:6379/0", on = "box", password = secret { env = "CACHE_PASSWORD" } },
@@ -41,7 +41,7 @@ describe("a runbook on containers of a host", function ()
     if not engine then return end
     hermes = servers.sshd { name = "bridgehead", address = "127.0.0.6", netns = engine.netns }
     home = servers.ssh_home { hermes = hermes }
-    db = engine.postgres { name = "far-db-" .. T.pid(), project = "shop", service = "db" }
+    db = engine.postgres { name = "far-db-" .. T.pid(), project = "far", service = "database" }
     box = engine.redis { name = "far-cache-" .. T.pid() }
     db.sql "CREATE DATABASE shop"
     db.sql("CREATE TABLE item AS SELECT generate_series(1, 1000) AS id", "shop")

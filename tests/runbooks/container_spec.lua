@@ -7,7 +7,7 @@ local suite = require "tests.support.suite"
 
 local INVENTORY <const> = [[
 environment "shop" {
-  dbc = container { project = "shop", service = "db", docker = "%s"%s },
+  dbc = container { project = "near", service = "database", docker = "%s"%s },
   db = postgres { url = "postgresql://postgres@localhost/shop", on = "dbc", password = secret { env = "DB_PASSWORD" }%s },
   box = container { name = "%s", docker = "%s" },
   worker = container { name = "%s", docker = "%s" },
@@ -65,7 +65,7 @@ describe("a runbook on containers", function ()
   setup(function ()
     engine, why = servers.docker { netns = true }
     if not engine then return end
-    db = engine.postgres { name = "shop-db-" .. T.pid(), project = "shop", service = "db" }
+    db = engine.postgres { name = "shop-db-" .. T.pid(), project = "near", service = "database" }
     box = engine.redis { name = "shop-cache-" .. T.pid() }  -- what a test that fails leaves in /run/lock is in nobody's way
     worker = engine.busybox { name = "shop-worker-" .. T.pid(), cmd = { "sh", "-c", "trap 'exit 0' TERM; echo works; while :; do sleep 0.1; done" } }
     db.sql "CREATE DATABASE shop"
@@ -183,6 +183,6 @@ describe("a runbook on containers", function ()
   with("is asked about by doctor, from the container up", function ()
     local r = ask("doctor", "--env", "shop")
     assert.equal(0, r.code, r.out)
-    for _, words in ipairs { "shop/db, number 1", "its identity is not pinned", "healthy", "PostgreSQL", "through box" } do assert.matches(words, r.out, 1, true) end
+    for _, words in ipairs { "near/database, number 1", "its identity is not pinned", "healthy", "PostgreSQL", "through box" } do assert.matches(words, r.out, 1, true) end
   end)
 end)

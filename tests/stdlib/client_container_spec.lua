@@ -20,12 +20,12 @@ describe("client.container", function()
 
   setup(function()
     server, why = servers.docker()
-    if server then box = server.busybox { name = "shop-db-1", project = "shop", service = "db", cmd = { "sh", "-c", "trap 'exit 0' TERM; echo ready; while :; do sleep 0.1; done" } } end
+    if server then box = server.busybox { name = "shop-db-1", project = "mine", service = "database", cmd = { "sh", "-c", "trap 'exit 0' TERM; echo ready; while :; do sleep 0.1; done" } } end
   end)
 
   -- An object whose methods are called as a runbook calls them.
   local function bind(spec, context)
-    spec = spec or { project = "shop", service = "db" }
+    spec = spec or { project = "mine", service = "database" }
     spec.docker = spec.docker or server.url
     local object = client.bind("dbc", spec, setmetatable(context or {}, { __index = { application = "neap:spec:1f", environment = "test" } }))
     return setmetatable({ object = object }, {
@@ -72,18 +72,18 @@ describe("client.container", function()
     local dbc <close> = bind()
     assert.is_true(dbc:running())
     assert.equal(box.id, dbc:inspect().Id)
-    for _, spec in ipairs { { name = "shop-db-1" }, { id = box.id }, { id = box.id:sub(1, 12) }, { service = "db", index = 1 } } do
+    for _, spec in ipairs { { name = "shop-db-1" }, { id = box.id }, { id = box.id:sub(1, 12) }, { service = "database", index = 1 } } do
       local same <close> = bind(spec)
       assert.equal(box.id, same:inspect().Id)
     end
-    local none <close> = bind { project = "shop", service = "web" }
+    local none <close> = bind { project = "mine", service = "web" }
     local err = fails("config", none.running)
-    assert.equal("\"dbc\": no container of project \"shop\", service \"web\" is there", err.message)
-    assert.matches("There is .*shop%-db%-1 %(shop/db%)", err.hint)
-    local second = server.busybox { name = "shop-db-2", project = "shop", service = "db" }
+    assert.equal("\"dbc\": no container of project \"mine\", service \"web\" is there", err.message)
+    assert.matches("There is .*shop%-db%-1 %(mine/database%)", err.hint)
+    local second = server.busybox { name = "shop-db-2", project = "mine", service = "database" }
     local several <close> = bind()
     err = fails("config", several.running)
-    assert.matches("2 containers are project \"shop\", service \"db\": ", err.message, 1, true)
+    assert.matches("2 containers are project \"mine\", service \"database\": ", err.message, 1, true)
     assert.matches("shop-db-2", err.message, 1, true)
     second.remove()
     local nowhere <close> = bind { name = "x", docker = "unix:///none/docker.sock" }
@@ -99,7 +99,7 @@ describe("client.container", function()
     for _, line in ipairs(card.lines) do lines[line[1]] = line[2] end
     assert.equal("shop-db-1 (" .. box.id:sub(1, 12) .. ")", lines.container)
     assert.matches("test/busybox:1 (sha256:", lines.image, 1, true)
-    assert.equal("shop/db, number 1", lines.compose)
+    assert.equal("mine/database, number 1", lines.compose)
     assert.matches("^running, since ", lines.state)
     assert.equal("none of its own: network none", lines.address)
     assert.matches(server.url, lines.engine, 1, true)

@@ -45,7 +45,7 @@ end
 local function file_system(dir) return (child.must { argv = { "stat", "-f", "-c", "%T", dir } }:gsub("%s", "")) end
 
 local function daemon_argv(engine)
-  local argv = { program("dockerd"), "--data-root", engine.dir .. "/data", "--exec-root", engine.dir .. "/exec", "--pidfile",
+  local argv = { program("env"), "TMPDIR=" .. engine.dir .. "/tmp", program("dockerd"), "--data-root", engine.dir .. "/data", "--exec-root", engine.dir .. "/exec", "--pidfile",
     engine.dir .. "/dockerd.pid", "-H", "unix://" .. engine.socket, "--exec-opt",
     "native.cgroupdriver=cgroupfs", "--cgroup-parent", "/" .. engine.cgroup }
   local function add(...) table.move({ ... }, 1, select("#", ...), #argv + 1, argv) end
@@ -278,7 +278,7 @@ local function new_engine(name, options)
   T.mode(dir, tonumber("711", 8))
   local engine = { name = name, dir = dir, socket = dir .. "/docker.sock", url = "unix://" .. dir .. "/docker.sock", netns = space,
     cgroup = "neap-test-" .. dir:match("neap%.(%w+)/") .. name }
-  os.execute("mkdir " .. dir .. "/client")
+  os.execute("mkdir " .. dir .. "/client " .. dir .. "/tmp") -- health checks write to the latter whenever they like, not into what is looked at for leaks
   suite.write(dir .. "/cgroup", engine.cgroup)
   add_talk(engine)
   add_life(engine)

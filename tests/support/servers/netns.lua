@@ -22,14 +22,23 @@ local function remove_namespace(ns)
   child.run { argv = { "ip", "netns", "del", ns.name } }
 end
 
+local function exists(name)
+  local file = io.open("/run/netns/" .. name)
+  if file then file:close() end
+  return file ~= nil
+end
+
 --- A new network namespace with its loopback up.
 ---@param label? string a word in its name
 ---@return table? ns
 ---@return string? why there is none
 function M.start(label)
   if T.uid() ~= 0 then return nil, "not root: no network namespace can be made" end
-  count = count + 1
-  local name = ("neap%d%s%d"):format(T.pid(), label or "", count)
+  local name
+  repeat -- busted forgets this module, and with it the count, after each file; a namespace of an earlier one is there to the end
+    count = count + 1
+    name = ("neap%d%s%d"):format(T.pid(), label or "", count)
+  until not exists(name)
   suite.note("netns", name)
   local made = child.run { argv = { "ip", "netns", "add", name } }
   if made.code ~= 0 then return nil, "no network namespace can be made: " .. made.err end
