@@ -6,6 +6,9 @@
  *                          ├ 404: unknown (D9)
  *                          └ no answer: as null; no word at all for eight seconds after a wire that broke, or thirty after one that ended: unknown
  *
+ * A container that stops takes its commands along with KILL, and the Engine may tell of their end before its own: where a command was
+ * killed, and not by us, it is compared for a second whether its container goes on.
+ *
  * Ending is asked of a second exec, because the API has no word for it (D2). */
 #include "drive/docker_exec_private.h"
 
@@ -14,7 +17,8 @@
 
 #include "base/clock.h"
 
-enum { PATIENCE_MS = 10000, SILENCE_MS = 30000, LOST_MS = 8000, FIRST_MS = 2, LONGEST_MS = 500, LAST_MS = 5000 };
+enum { PATIENCE_MS = 10000, SILENCE_MS = 30000, LOST_MS = 8000, FIRST_MS = 2, LONGEST_MS = 500, LAST_MS = 5000,
+       KILLED = 128 + 9, SETTLE_MS = 1000, LOOK_MS = 50 };
 
 void neap_exec_finish(neap_docker_exec *x, int status, neap_err *failure) {
     neap_exec_hold(x);
@@ -42,6 +46,11 @@ static void finish_unknown(neap_docker_exec *x, const char *why) {
 
 /* Is it still the run of the container in which the command began? -------------------------------- */
 
+/* Was it killed with its container, which only does not know yet? */
+static bool may_be_stopping(const neap_docker_exec *x) {
+    return x->status == KILLED && !x->kills && neap_clock_mono_ms() - x->asked < SETTLE_MS;
+}
+
 static void on_compared(void *arg, const neap_docker_answer *a, const neap_err *err) {
     neap_docker_exec *x = arg;
     neap_err bad = NEAP_ERR_INIT;
@@ -53,6 +62,7 @@ static void on_compared(void *arg, const neap_docker_answer *a, const neap_err *
     else if (strcmp(started, x->started) != 0) finish_unknown(x, "its container was started again meanwhile");
     else if (!json_is_true(json_object_get(state, "Running"))) finish_unknown(x, "its container has stopped");
     else if (x->lost.code) finish_unknown(x, x->lost.message);
+    else if (may_be_stopping(x)) neap_timer_start(x->pause, LOOK_MS);
     else neap_exec_finish(x, x->status, NULL);
     json_decref(answer);
     neap_err_close(&bad);
@@ -60,6 +70,7 @@ static void on_compared(void *arg, const neap_docker_answer *a, const neap_err *
 
 static void compare(neap_docker_exec *x) {
     neap_buf target = NEAP_BUF_INIT;
+    if (x->state != COMPARING) x->asked = neap_clock_mono_ms();
     x->state = COMPARING;
     neap_buf_addf(&target, "/containers/%s/json", x->container);
     x->call = neap_docker_get(x->engine, target.data, on_compared, x);
@@ -67,8 +78,6 @@ static void compare(neap_docker_exec *x) {
 }
 
 /* Which status? ------------------------------------------------------------------------------------ */
-
-static void inspect(void *arg);
 
 /* Nothing was heard for too long: a machine that is gone answers no dial either, and a dial has more patience than we. */
 static void on_silence(void *arg) {
@@ -108,19 +117,24 @@ static void on_inspected(void *arg, const neap_docker_answer *a, const neap_err 
     else compare(x);
 }
 
-static void inspect(void *arg) {
-    neap_docker_exec *x = arg;
+static void inspect(neap_docker_exec *x) {
     neap_buf target = NEAP_BUF_INIT;
     neap_buf_addf(&target, "/exec/%s/json", x->id);
     x->call = neap_docker_get(x->engine, target.data, on_inspected, x);
     neap_buf_close(&target);
 }
 
+static void on_pause(void *arg) {
+    neap_docker_exec *x = arg;
+    if (x->state == COMPARING) compare(x);
+    else inspect(x);
+}
+
 void neap_exec_ask(neap_docker_exec *x) {
     x->state = ASKING;
     x->asked = x->patience = 0;
     neap_exec_close_wire(x);
-    if (!x->pause) x->pause = neap_timer_new(neap_docker_loop(x->engine), inspect, x);
+    if (!x->pause) x->pause = neap_timer_new(neap_docker_loop(x->engine), on_pause, x);
     if (!x->silence) x->silence = neap_timer_new(neap_docker_loop(x->engine), on_silence, x);
     hear(x);
     inspect(x);

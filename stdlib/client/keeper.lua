@@ -23,8 +23,7 @@ end
 
 local function session_of(o)
   local host = host_of(o)
-  local session = host and host.ways.session(host)
-  return session and session.lock and session
+  return host and host.ways.session(host)
 end
 
 local function path_of(key)
@@ -38,16 +37,20 @@ end
 ---@return string
 function M.key(identity) return text.sha256("neap lock " .. identity):sub(1, 16) end
 
+local function words_of(o)
+  return ("%s by %s on %s since %s"):format(o.context.application, system.user(), system.host(), system.iso(system.wall_ms()))
+end
+
 --- Take it for this run: true, or nil and who has it. In a preview it is only looked at.
 ---@param o table a bound object with place and context
 ---@param key string
 function M.lock(o, key)
   local session = session_of(o)
-  if session then return session:lock(key, o.context.application) end
+  if session then return session:lock(key, words_of(o)) end
   local path = path_of(key) .. ".lock"
   if guard.mode() == "plan" then return keep.look(path) end
   if o.kept then return true end
-  local kept, err = keep.lock(path, o.context.application)
+  local kept, err = keep.lock(path, words_of(o))
   o.kept = kept or o.kept
   if kept then return true end
   return nil, err

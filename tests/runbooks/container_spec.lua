@@ -49,6 +49,32 @@ step "The worker is started again" {
 }
 ]]
 
+local LOOK <const> = [[
+runbook "Look at what shares the host's network"
+local db, cache = target.postgres "near_db", target.redis "near_cache"
+step "They answer" { verify = function ()
+  check(db:value "SELECT 40 + 2" == 42, "the database answers")
+  check(not cache:has "nothing", "the cache answers")
+end }
+]]
+
+local NEAR <const> = [[
+environment "shop" {
+  dbc = container { name = "%s", docker = "%s" }, box = container { name = "%s", docker = "%s" },
+  near_db = postgres { url = "postgresql://postgres@%s:%d/postgres", on = "dbc", password = secret { env = "DB_PASSWORD" } },
+  near_cache = redis { url = "redis://%s:%d/0", on = "box", password = secret { env = "CACHE_PASSWORD" } },
+}
+]]
+
+local LOST <const> = [[
+runbook "Something that is cut off"
+local worker = target.container "worker"
+step "It never ends" {
+  act = function () worker:run { "sh", "-c", "touch /tmp/cut; sleep 600" } end,
+  verify = function () return worker:has "/tmp/whole" end,
+}
+]]
+
 local SLOW <const> = [[
 runbook "Something slow in the container"
 local dbc = target.container "dbc"
@@ -114,6 +140,14 @@ describe("a runbook on containers", function ()
       if counts then list[#list + 1] = line end
     end
     return list
+  end
+
+  -- What a run owes that nobody will settle.
+  local function forget(run)
+    for _, name in ipairs(T.entries("/run/lock") or {}) do
+      local path = "/run/lock/" .. name
+      if name:find("^neap%-") and suite.read(path):find("run " .. run, 1, true) then os.remove(path) end
+    end
   end
 
   local function with(name, fn)
@@ -184,5 +218,37 @@ describe("a runbook on containers", function ()
     local r = ask("doctor", "--env", "shop")
     assert.equal(0, r.code, r.out)
     for _, words in ipairs { "near/database, number 1", "its identity is not pinned", "healthy", "PostgreSQL", "through box" } do assert.matches(words, r.out, 1, true) end
+  end)
+
+  with("reaches what shares its host's network at the host's own ports", function ()
+    local own, kept = engine.postgres { name = "host-db-" .. T.pid(), network = "host" }, engine.redis { name = "host-cache-" .. T.pid(), network = "host" }
+    suite.write(dir .. "/inventory.lua", NEAR:format(own.name, engine.url, kept.name, engine.url, own.listen, own.port, kept.listen, kept.port))
+    suite.write(dir .. "/look.lua", LOOK)
+    local r = ask("run", dir .. "/look.lua", "--env", "shop", "--no-input")
+    assert.equal(0, r.code, r.out)
+    assert.matches("on " .. own.listen .. ":" .. own.port, r.out, 1, true)
+    assert.matches("on " .. kept.listen .. ":" .. kept.port, r.out, 1, true)
+  end)
+
+  with("is told that nobody knows, when the container is started again in the middle of a command", function ()
+    suite.write(dir .. "/lost.lua", LOST)
+    worker.exec { "rm", "-f", "/tmp/cut" }
+    local running = start("run", dir .. "/lost.lua", "--env", "shop", "--no-input")
+    running:shut()
+    local until_ms = T.now_ms() + 10000
+    while worker.exec({ "test", "-e", "/tmp/cut" }).code ~= 0 do
+      assert.is_true(T.now_ms() < until_ms, "the command does not begin")
+      T.pause(30)
+    end
+    engine.cli("restart", "-t", "0", worker.id)
+    local r = running:finish(60000)
+    assert.equal(75, r.code, r.out)
+    assert.matches("unknown", r.out, 1, true)
+    worker.exec { "rm", "-f", "/tmp/cut" }
+    local id = r.out:match("neap resume (%x+)")
+    local again = ask("resume", id, "--no-input")
+    assert.equal(75, again.code, again.out)
+    assert.are_not.equal(0, worker.exec({ "test", "-e", "/tmp/cut" }).code, "it was started a second time")
+    forget(id)
   end)
 end)
