@@ -35,4 +35,7 @@ if not is_named_file(arg) then table.move(add_specs("tests", {}), 1, 9999, #argu
 arguments[0], arguments[-1] = arg[0], arg[-1]
 arg = arguments -- luacheck: ignore (busted reads the global)
 
+-- Before busted runs, because it forgets after each file what that file was the first to require, and the servers are the suite's.
+require "tests.support.servers"
+
 require "busted.runner" { standalone = false }
