@@ -1,8 +1,9 @@
 /* pipe.c -- see pipe.h.
  *
- * A piece that arrives while nothing is being written goes straight on (a stream copies what it is given). One that arrives earlier is
- * held, and nothing more is read until it went out. With a filter every piece is held and goes out in pieces of the filter's making, so
- * that a few bytes that expand to gigabytes cost no memory.
+ * A piece that arrives while nothing is being written goes straight on (a stream copies what it is given). What arrives earlier is
+ * held, up to PIECE bytes, and goes out as one: a source of many small pieces costs the receiver few writes. With a filter a piece is
+ * held until the filter took it, and goes out in pieces of the filter's making, so that a few bytes that expand to gigabytes cost
+ * no memory.
  *
  * Rejected: hashing and compressing on the pool. A piece takes the loop one to three milliseconds, which is less than handing
  * it over and back twice on a machine of two cores.
@@ -185,12 +186,18 @@ static bool has_held(const neap_pipe *p) {
     return p->held.len || (p->filter && p->result.from == NEAP_PIPE_ENDED && !p->drained);
 }
 
+/* How much may be read now. */
+static size_t room(const neap_pipe *p) {
+    size_t most = p->o.stall_ms ? WATCHED_PIECE : PIECE;
+    return p->held.len >= most || (p->filter && p->held.len) ? 0 : most - p->held.len;
+}
+
 static void advance(neap_pipe *p) {
     p->busy++;
     while (!p->over && !p->writing && has_held(p)) put_held(p);
-    if (!p->over && !p->reading && !p->held.len && p->result.from == NEAP_PIPE_OPEN) {
+    if (!p->over && !p->reading && room(p) && p->result.from == NEAP_PIPE_OPEN) {
         p->reading = true;
-        neap_stream_read(p->from, p->o.stall_ms ? WATCHED_PIECE : PIECE, on_got, p);
+        neap_stream_read(p->from, room(p), on_got, p);
     }
     if (!p->over && !p->writing && !has_held(p) && p->result.from == NEAP_PIPE_ENDED) finish(p);
     leave(p);

@@ -41,6 +41,8 @@
 #include "base/buf.h"
 #include "loop/timer.h"
 
+enum { PIPE_SIZE = 256 * 1024 };
+
 struct neap_child {
     uv_signal_t uv;               /* SIGCHLD */
     neap_loop *loop;
@@ -114,6 +116,7 @@ static bool open_pipes(ends *e, int wanted, neap_err *err) {
             close_all(e->theirs);
             return false;
         }
+        (void)fcntl(pair[0], F_SETPIPE_SZ, PIPE_SIZE);   /* fewer turns for bulk; what the machine does not allow is not needed */
         e->ours[n] = pair[n == 0];                   /* their stdin is read by them, so the write end is ours */
         e->theirs[n] = pair[n != 0];
     }

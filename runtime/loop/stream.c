@@ -23,7 +23,7 @@
 
 #include "base/buf.h"
 
-enum { PIECE_SIZE = 64 * 1024 };
+enum { PIECE_SIZE = 256 * 1024 };                     /* what is not filled costs no memory */
 
 typedef struct writing writing;
 
