@@ -224,6 +224,8 @@ local function rate(samples, name) return ("%.0f MB/s"):format(MIB * 1.048576 / 
 local function compare(what, samples)
   bench.line(what .. ": neap / limit, time", bench.ratio(samples, "neap", "limit"), { most = 1.05 }, rate(samples, "neap"))
   bench.line(what .. ": neap / limit, processor", bench.ratio(samples, "neap", "limit", "cpu"), { most = 1.05 })
+  bench.line(what .. ": neap / limit with a hash and fsync, time", bench.ratio(samples, "neap", "proven"), {})
+  bench.line(what .. ": neap / limit with a hash and fsync, processor", bench.ratio(samples, "neap", "proven", "cpu"), {})
   bench.line(what .. ": ssh / neap in bulk, time", bench.ratio(samples, "ssh", "bulk"), { least = 0.9 }, rate(samples, "bulk"))
   bench.line(what .. ", in bulk: peak memory", bench.middle(samples, "bulk", "peak"), { most = 16, unit = "MB" }, ("else %.1f MB"):format(bench.middle(samples, "neap", "peak")))
 end
@@ -234,20 +236,22 @@ function M.bulk()
   local ours, program = bulk_place('backend = "libssh2"'), bulk_place("")
   local ssh = ("ssh -F %s 127.0.0.1 "):format(config)
   local login = { tostring(server.port), server.user, server.key(), "127.0.0.1" }
-  local function one(way, command, file)
+  local function one(way, command, file, proven)
     local words = table.move(login, 1, #login, 2, { way })
-    words[#words + 1], words[#words + 2] = command, file
+    words[#words + 1], words[#words + 2], words[#words + 3] = command, file, proven
     return limit(table.unpack(words))
   end
   local get = ("head -c %d /dev/zero"):format(MIB << 20)
   compare("down", bench.turns(math.min(bench.rounds, 3), {
     { "limit", function () return one("get", get, ours.files .. "/limit.bin") end },
+    { "proven", function () return one("get", get, ours.files .. "/limit.bin", "proven") end },
     { "neap", function () return ours.neap("get", { steps = true }) end },
     { "bulk", function () return program.neap("get", { steps = true }) end },
     { "ssh", function () return bench.measure { "sh", "-c", ("%s %s >%s/ssh.bin"):format(ssh, get, ours.files) } end },
   }))
   compare("up", bench.turns(math.min(bench.rounds, 3), {
     { "limit", function () return one("put", "cat >/dev/null", ours.files .. "/zero.bin") end },
+    { "proven", function () return one("put", "cat >/dev/null", ours.files .. "/zero.bin", "proven") end },
     { "neap", function () return ours.neap("put", { steps = true }) end },
     { "bulk", function () return program.neap("put", { steps = true }) end },
     { "ssh", function () return bench.measure { "sh", "-c", ("%s 'cat >/dev/null' <%s/zero.bin"):format(ssh, ours.files) } end },
