@@ -9,6 +9,11 @@
 
 #include <stdlib.h>
 #include <string.h>
+#if defined __x86_64__ || defined __i386__
+#include <cpuid.h>
+#elif defined __aarch64__
+#include <sys/auxv.h>
+#endif
 
 #include "drive/knownhosts.h"
 
@@ -16,7 +21,21 @@ static const char *const exchanges =
     "curve25519-sha256,curve25519-sha256@libssh.org,ecdh-sha2-nistp256,ecdh-sha2-nistp384,ecdh-sha2-nistp521,"
     "diffie-hellman-group16-sha512,diffie-hellman-group18-sha512,diffie-hellman-group14-sha256,diffie-hellman-group-exchange-sha256,"
     "ext-info-c,kex-strict-c-v00@openssh.com";
-static const char *const macs = "hmac-sha2-512,hmac-sha2-256";       /* sha512 is a fifth faster where the CPU has no SHA instructions */
+
+/* Has this processor instructions for SHA-256? */
+static bool has_sha256(void) {
+#if defined __x86_64__ || defined __i386__
+    unsigned a, b = 0, c, d;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b >> 29 & 1);
+#elif defined __aarch64__
+    return getauxval(AT_HWCAP) >> 6 & 1;
+#else
+    return false;
+#endif
+}
+
+/* Both are good. With the instructions sha2-256 takes half the time of sha2-512, without them a fifth more. */
+static const char *macs(void) { return has_sha256() ? "hmac-sha2-256,hmac-sha2-512" : "hmac-sha2-512,hmac-sha2-256"; }
 
 static neap_known_hosts *load(const neap_ssh_host *h) {
     neap_known_hosts *known = neap_known_hosts_new();
@@ -65,8 +84,8 @@ static bool prefer_host_keys(neap_ssh_native *s, neap_err *err) {
 
 bool neap_ssh_native_prefer(neap_ssh_native *s, neap_err *err) {
     prefer(s, LIBSSH2_METHOD_KEX, exchanges);
-    prefer(s, LIBSSH2_METHOD_MAC_CS, macs);
-    prefer(s, LIBSSH2_METHOD_MAC_SC, macs);
+    prefer(s, LIBSSH2_METHOD_MAC_CS, macs());
+    prefer(s, LIBSSH2_METHOD_MAC_SC, macs());
     return prefer_host_keys(s, err);
 }
 
