@@ -170,6 +170,15 @@ local function how_far(step)
   return done == 0 and "failed in its first write" or "failed after " .. text.count(done, "write")
 end
 
+-- A step of a run that died has begun when it wrote, though nobody has said yet how it ended.
+local function not_begun(story)
+  local list = {}
+  for _, step in ipairs(story:having("pending")) do
+    if #step.intents == 0 then list[#list + 1] = step end
+  end
+  return list
+end
+
 ---What state things are in, one fact per line, from the records alone.
 ---@return string[] plain sentences, not yet cleaned
 function M.state(story)
@@ -194,7 +203,7 @@ function M.state(story)
   sentence(out, story:having("held"), "waits for a human", "wait for a human")
   sentence(out, story:having("running"), "had begun and did not end", "had begun and did not end")
   sentence(out, story:having("cancelled"), "was stopped before its end", "were stopped before their end")
-  sentence(out, story:having("pending"), "has not begun", "have not begun")
+  sentence(out, not_begun(story), "has not begun", "have not begun")
   return out
 end
 
