@@ -342,6 +342,33 @@ describe("files of a host", function ()
     end)
   end)
 
+  it("are let go of when the deadline passes, here and on the host", function ()
+    T.run(function ()
+      local h <close> = host()
+      os.execute(("truncate -s 8G %s/sparse"):format(dir))
+      local mark = task.deadline(300)
+      local ok, err = pcall(h.hash, h, dir .. "/sparse")
+      task.restore(mark)
+      assert.same({ false, "timeout" }, { ok, err.code })
+      local to = assert(h:create(dir .. "/a"))
+      assert(to:write("half"))
+      mark = task.deadline(300)
+      ok, err = pcall(function ()
+        local mine <close> = to
+        assert(mine:write("more"))
+        task.sleep(10000)
+      end)
+      task.restore(mark)
+      assert.same({ false, "timeout" }, { ok, err.code })
+      assert.is_nil(get "a")
+      for _ = 1, 100 do
+        if not get "a.part" then break end
+        task.sleep(20)
+      end
+      assert.is_nil(get "a.part")
+    end)
+  end)
+
   it("are written after an intent with path and hash, and have an outcome", function ()
     T.run(function ()
       local h <close> = host()
