@@ -237,6 +237,8 @@ end
 M.ways = {
   dial = M.dial,
   dial_unix = M.dial_unix,
+  -- Where that host is now: another address than before after it was started again, perhaps.
+  address = seen_from_host,
   -- Whose list of hosts that may be written to is asked: nil is this machine.
   machine = function (o)
     if o.place then return places.machine(o.place) end

@@ -24,18 +24,34 @@ local function milliseconds(value, otherwise)
   return duration.parse(value)
 end
 
+-- A container that is started again may have another address. In a preview nothing is started.
+local function has_moved(server, host)
+  local address = server.place.ways.address
+  if not address or (server.tunnel and guard.mode() == "plan") then return false end
+  local at = address(server.place, host)
+  local moved = server.tunnel ~= nil and at ~= server.at
+  server.at = at
+  return moved
+end
+
 -- The socket that stands for the server behind `on`, made once and closed with the object's connections; and whose policy it is.
 local function tunnel_of(o)
   local server = o.server
+  local where = raise.check(sql.url(o.spec.url)).pairs
+  local host = where.host or "localhost"
+  if has_moved(server, host) then
+    server.tunnel:close()
+    server.tunnel = nil
+  end
   if not server.tunnel then
     local place = server.place
-    local where = raise.check(sql.url(o.spec.url)).pairs
-    if (where.host or ""):find(",", 1, true) then
+    if host:find(",", 1, true) then
       raise("config", ("\"%s\" names several hosts and stands on \"%s\""):format(o.role, o.spec.on), "Through another host one server is reached; name that one.")
     end
     server.machine = places.machine(place, where.hostaddr or where.host)
     o.beyond = places.is_beyond(place, where.hostaddr or where.host) and o.spec.on or nil
-    server.tunnel = raise.check(net.tunnel(place.ways.dial(place, where.host or "localhost", tonumber(where.port or 5432)), { name = ".s.PGSQL.5432" }))
+    local way = place.ways.dial(place, host, tonumber(where.port or 5432))
+    server.tunnel = server.tunnel or raise.check(net.tunnel(way, { name = ".s.PGSQL.5432" }))
   end
   return server.tunnel:dir(), server.machine
 end

@@ -66,6 +66,27 @@ environment "shop" {
 }
 ]]
 
+local MOVED <const> = [[
+environment "shop" {
+  dbc = container { name = "%s", docker = "%s" }, other = container { name = "%s", docker = "%s" },
+  db = postgres { url = "postgresql://postgres@localhost/postgres", on = "dbc", password = secret { env = "DB_PASSWORD" } },
+}
+]]
+
+local MOVING <const> = [[
+runbook "Start a database again, elsewhere"
+local dbc, other, db = target.container "dbc", target.container "other", target.postgres "db"
+step "It has another address" {
+  needs = function () check(db:has "SELECT FROM kept", "the database is there") end,
+  act = function ()
+    dbc:stop { grace = "10s" }
+    other:start()
+    dbc:start()
+  end,
+  verify = function () return dbc:wait_healthy { within = "30s" } and db:has "SELECT FROM kept" end,
+}
+]]
+
 local LOST <const> = [[
 runbook "Something that is cut off"
 local worker = target.container "worker"
@@ -250,5 +271,17 @@ describe("a runbook on containers", function ()
     assert.equal(75, again.code, again.out)
     assert.are_not.equal(0, worker.exec({ "test", "-e", "/tmp/cut" }).code, "it was started a second time")
     forget(id)
+  end)
+
+  with("is reached where it is after it was started again", function ()
+    local own = engine.postgres { name = "moving-db-" .. T.pid(), volume = "moving" .. T.pid() }
+    local other = engine.busybox { name = "moving-other-" .. T.pid(), created = true }
+    own.sql "CREATE TABLE kept AS SELECT 1"
+    local before = own.address()
+    suite.write(dir .. "/inventory.lua", MOVED:format(own.name, engine.url, other.name, engine.url))
+    suite.write(dir .. "/moving.lua", MOVING)
+    local r = ask("run", dir .. "/moving.lua", "--env", "shop", "--no-input")
+    assert.equal(0, r.code, r.out)
+    assert.are_not.equal(before, own.address())
   end)
 end)
