@@ -3,7 +3,8 @@
  *     OPEN --free--> closing --close callback--> memory freed
  *       \--shut of a pipe (no write under way)--> closing --> CLOSED --free--> memory freed
  *
- * Reading is switched on by one `read` and off by its first bytes: the kernel's buffer is the only queue.
+ * Reading is switched on by one `read` and off by its first bytes, unless their reader asks for more before it returns: the kernel's
+ * buffer is the only queue, and a reader that is always ready costs no system call to watch for.
  * libuv cannot take a write back, so written bytes are copied, and a stopped write only forgets its caller: the bytes
  * still go out, in order, before those of a later write.
  *
@@ -118,10 +119,13 @@ static void on_alloc(uv_handle_t *uv, size_t suggested, uv_buf_t *out) {
 static void on_read(uv_stream_t *uv, ssize_t len, const uv_buf_t *piece) {
     channel *c = uv->data;
     if (!c || len == 0) return;                      /* 0 is libuv's EAGAIN */
-    uv_read_stop(uv);
     if (len > 0) {
         answer_read(c, piece->base, len, NULL);
-    } else if (len == UV_EOF) {
+        if (uv->data && !c->got) uv_read_stop(uv);   /* no data: freed, and closing */
+        return;
+    }
+    uv_read_stop(uv);
+    if (len == UV_EOF) {
         c->ended = true;
         answer_read(c, NULL, 0, NULL);
     } else {
@@ -136,7 +140,7 @@ static void channel_read(neap_stream *s, size_t most, neap_stream_read_fn got, v
     c->most = most ? most : 1;
     if (c->ended) { answer_read(c, NULL, 0, NULL); return; }
     int result = c->closing ? UV_ENOTCONN : uv_read_start(&c->uv.stream, on_alloc, on_read);
-    if (result) fail_read(c, result);
+    if (result && result != UV_EALREADY) fail_read(c, result);
 }
 
 /* Writing ---------------------------------------------------------------------------------- */
