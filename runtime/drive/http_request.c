@@ -92,7 +92,8 @@ static void on_names(void *arg, char *const *addresses, const char *reason) {
             launch(r);
         } else {
             neap_err err = NEAP_ERR_INIT;
-            neap_err_set(&err, NEAP_E_UNREACHABLE, "%s: %s", q->host, reason);
+            neap_err_set(&err, NEAP_E_UNREACHABLE, "cannot find the host \"%s\": %s", q->host, reason);
+            neap_err_hint(&err, "Is the name right? Look it up with: getent hosts %s", q->host);
             err.retry = true;
             fail(r, &err);
         }

@@ -161,6 +161,7 @@ static void on_connected(void *arg, int fd, const neap_err *why) {
     s->connecting = NULL;
     if (fd < 0) {
         neap_err_set(&err, why->code, "\"%s\" cannot be reached: %s", s->name, why->message);
+        neap_err_hint(&err, "Does ssh reach it? ssh %s true", s->name);
         err.retry = why->retry;
         fail_now(s, &err);
         return;
@@ -175,6 +176,7 @@ static void on_dialed(void *arg, neap_stream *stream, const neap_err *why) {
     s->dialing = NULL;
     if (!stream) {
         neap_err_set(&err, why->code, "\"%s\" cannot be reached through \"%s\": %s", s->name, s->via->name, why->message);
+        neap_err_hint(&err, "Does ssh reach it? ssh %s true", s->name);
         fail_now(s, &err);
         return;
     }

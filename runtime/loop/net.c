@@ -128,6 +128,7 @@ static void fail(neap_connecting *c) {
     const char *reason = c->reasons.len ? c->reasons.data : "it has no address of the family asked for";
     neap_err_set(&err, c->forbidden ? NEAP_E_AUTH : NEAP_E_UNREACHABLE, "cannot connect to \"%s\" port %d: %s", c->host, c->port, reason);
     err.retry = !c->forbidden;
+    if (!c->forbidden) neap_err_hint(&err, "Does it run, is the port right, is nothing in between? On that machine `ss -ltn` shows who listens.");
     finish(c, -1, &err);
     neap_err_close(&err);
 }
@@ -223,6 +224,7 @@ static void on_resolved(void *arg, char *const *addresses, const char *reason) {
     if (!addresses) {
         neap_err err = NEAP_ERR_INIT;
         neap_err_set(&err, NEAP_E_UNREACHABLE, "cannot find the host \"%s\": %s", c->host, reason);
+        neap_err_hint(&err, "Is the name right? Look it up with: getent hosts %s", c->host);
         finish(c, -1, &err);
         neap_err_close(&err);
         return;

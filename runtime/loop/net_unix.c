@@ -64,6 +64,8 @@ int neap_unix_connect(const char *path, neap_err *err) {
     bool shut = error == EACCES || error == EPERM;
     neap_err_set(err, shut ? NEAP_E_AUTH : NEAP_E_UNREACHABLE, "cannot connect to \"%s\": %s", path, uv_strerror(-error));
     if (err && error == EAGAIN) err->retry = true;
+    if (shut) neap_err_hint(err, "Whose it is, and which groups are yours: ls -l %s; id", path);
+    else neap_err_hint(err, "Does its server run, and listen there? ls -l %s", path);
     return -1;
 }
 

@@ -109,6 +109,16 @@ function Binding:below(role) return self.stands_on[role] end
 --- From now on only what is bound can be had.
 function Binding:seal() self.sealed = true end
 
+-- Its card; an error knows whose it is (`role`), because the other side knows only addresses.
+local function card_of(self, role)
+  local object = self.objects[role]
+  local ok, card = pcall(object.methods.card, object)
+  if ok then return card end
+  local err = raise.of(card)
+  err.role = err.role or role
+  error(err, 0)
+end
+
 --- Ask a bound role who it is, and whoever it stands on before it. Refuses what is not what the inventory pins. Waits.
 ---@param role string
 ---@param cards table<string, table> those that were asked already, filled in
@@ -116,8 +126,7 @@ function Binding:seal() self.sealed = true end
 function Binding:identify(role, cards)
   if cards[role] then return cards[role] end
   for _, name in ipairs(self.stands_on[role]) do self:identify(name, cards) end
-  local object = self.objects[role]
-  local card = object.methods.card(object)
+  local card = card_of(self, role)
   local pin = self.environment.targets[role].spec.pin
   if pin and pin ~= card.id and pin ~= card.lasting then
     raise("refused", ("\"%s\" is %s, the inventory pins %s"):format(role, card.id, pin),

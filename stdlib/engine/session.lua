@@ -111,13 +111,25 @@ function M.restore_params(session, model, recorded)
   return values
 end
 
+local OURS <const> = { withheld = true, cancelled = true, refused = true, journal = true, memory = true }
+
+-- What a target says when it is asked who it is, with its role and something to try.
+local function named(session, err)
+  local role = err.role
+  if not role or OURS[err.code] or err.message:find(("\"%s\""):format(role), 1, true) then return err end
+  err.message = ("\"%s\": %s"):format(role, err.message)
+  err.hint = err.hint or ("Everything about it: neap doctor --env %s"):format(session.environment.name)
+  return err
+end
+
 --- Who each target is, now. Below a role stand those it is reached through, once: {used_by = role}. Waits.
 function M.identify(session)
   local targets, cards, listed = {}, {}, {}
   local bound = all_bound(session.model)
   for _, b in ipairs(bound) do listed[b.role] = true end
   local function add(role, used_by)
-    local card = session.binding:identify(role, cards)
+    local ok, card = pcall(session.binding.identify, session.binding, role, cards)
+    if not ok then error(named(session, raise.of(card)), 0) end
     for _, subject in ipairs(card.made_of or {}) do guard.stands(M.root_of(card.id), subject) end
     targets[#targets + 1] = { role = role, kind = session.environment.targets[role].kind, id = card.id, lines = card.lines,
       trusted = card.trusted, object = session.binding:get(role), used_by = used_by }

@@ -9,7 +9,7 @@ describe("a run that is killed in the middle of a write elsewhere", function()
   local hermes, home, cache, web, engine, box, dir
 
   setup(function()
-    hermes, cache, web = servers.sshd { name = "hermes" }, servers.redis { name = "plain", open = true }, servers.http()
+    hermes, cache, web = servers.sshd { name = "review" }, servers.redis { name = "plain", open = true }, servers.http()
     home = servers.ssh_home { hermes = hermes }
     engine = servers.docker()
     box = engine and engine.busybox { name = ("killed-%d"):format(T.now_ms()), cmd = { "sleep", "600" } }

@@ -48,7 +48,7 @@ describe("a preview of a change of a host", function()
   local hermes, home, cache, web, dir
 
   setup(function()
-    hermes, cache, web = servers.sshd { name = "hermes" }, servers.redis { name = "plain", open = true }, servers.http()
+    hermes, cache, web = servers.sshd { name = "review" }, servers.redis { name = "plain", open = true }, servers.http()
     home = servers.ssh_home { hermes = hermes }
   end)
 

@@ -66,7 +66,7 @@ describe("a secret told to a far end that repeats it", function()
   local pg, cache, web, hermes, home, engine, box, database, shapes, dir
 
   setup(function()
-    pg, cache, web, hermes = servers.postgres(), servers.redis(), servers.http(), servers.sshd { name = "hermes" }
+    pg, cache, web, hermes = servers.postgres(), servers.redis(), servers.http(), servers.sshd { name = "review" }
     home = servers.ssh_home { hermes = hermes }
     engine = servers.docker()
     box = engine and engine.busybox { name = "leaky", cmd = { "sleep", "600" } }

@@ -47,7 +47,7 @@ describe("a trick that reaches beyond this machine", function()
   local hermes, home, cache, web, engine, box, dir, mark
 
   setup(function()
-    hermes, cache, web = servers.sshd { name = "hermes" }, servers.redis { name = "plain", open = true }, servers.http()
+    hermes, cache, web = servers.sshd { name = "review" }, servers.redis { name = "plain", open = true }, servers.http()
     home = servers.ssh_home { hermes = hermes }
     engine = servers.docker()
     box = engine and engine.busybox { name = "tricked", cmd = { "sleep", "600" } }
