@@ -44,6 +44,7 @@ end
 
 local function file_system(dir) return (child.must { argv = { "stat", "-f", "-c", "%T", dir } }:gsub("%s", "")) end
 
+-- runc keeps files in TMPDIR for as long as a health check runs; in that of the suite they look like somebody's litter.
 local function daemon_argv(engine)
   local argv = { program("env"), "TMPDIR=" .. engine.dir .. "/tmp", program("dockerd"), "--data-root", engine.dir .. "/data", "--exec-root", engine.dir .. "/exec", "--pidfile",
     engine.dir .. "/dockerd.pid", "-H", "unix://" .. engine.socket, "--exec-opt",
@@ -90,9 +91,7 @@ local function add_life(engine)
   --- Start it (again); true, or nil and what it said.
   function engine.start()
     engine.seen = #engine.log() + 1
-    -- runc keeps files in TMPDIR for as long as a health check runs; in that of the suite they look like somebody's litter.
-    local argv = table.move(daemon_argv(engine), 1, 100, 3, { "env", "TMPDIR=" .. engine.dir })
-    engine.process = T.start { argv = argv, cwd = "/", log = engine.dir .. "/dockerd.log" }
+    engine.process = T.start { argv = daemon_argv(engine), cwd = "/", log = engine.dir .. "/dockerd.log" }
     suite.kept[engine.process:pid()] = true
     local until_ms = T.now_ms() + 60000
     while not is_ready(engine) do
