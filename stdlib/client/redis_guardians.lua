@@ -8,6 +8,7 @@ local connections = require("client.redis_connections")
 local raise = require("core.raise")
 local reads = require("client.redis_reads")
 local system = require("native.system")
+local task = require("native.task")
 
 local guardians = {}
 
@@ -62,13 +63,49 @@ function guardians.release(o)
   return raise.check(connections.locker(o):hold_clear(hold_key(o)))
 end
 
---- What became of a write whose run died: a removal by pattern is judged by what still matches; of everything else Redis remembers
---- nothing, and the step's own proof or a human must say.
+-- What CONFIG SET set, as the intent shows it; nil when the intent shows anything else beside it.
+local function settings_of(shown)
+  local wanted = {}
+  for part in ((shown or "") .. "; "):gmatch("(.-); ") do
+    local name, value = part:match("^CONFIG SET ([%w-]+) (%S+)$")
+    if not name then return nil end
+    wanted[#wanted + 1] = { name, value }
+  end
+  return wanted
+end
+
+local function probe_settings(o, wanted)
+  local so = 0
+  for _, pair in ipairs(wanted) do
+    if (reads.read(o, "CONFIG", "GET", pair[1]) or {})[2] == pair[2] then so = so + 1 end
+  end
+  return so == #wanted and "done" or so == 0 and "not begun" or "half"
+end
+
+local POLL_MS <const> = 50
+
+-- A save works in a child of the server. When one ended since, it was done; when none did and none works, it never began, or it failed.
+local function probe_save(o, evidence, options)
+  local ends = task.now_ms() + (options and options.within_ms or 0)
+  while reads.info(o, "persistence").rdb_bgsave_in_progress == 1 do
+    if task.now_ms() >= ends then return "running" end
+    task.sleep(POLL_MS)
+  end
+  if not evidence.at then return nil end
+  return reads.read(o, "LASTSAVE") * 1000 > evidence.at and "done" or "not begun"
+end
+
+--- What became of a write whose run died: a removal by pattern is judged by what still matches, settings by what is set, a save by when the
+--- last one ended; of everything else Redis remembers nothing, and the step's own proof or a human must say.
 ---@param evidence table the intent
----@return string|nil "done", "half" or nil: nobody knows
-function guardians.probe(o, evidence)
-  if evidence.primitive ~= "redis.remove" or not evidence.match then return nil end
-  return reads.count(o, { match = evidence.match }) == 0 and "done" or "half"
+---@param options? { within_ms: integer } how long to wait for what still works
+---@return string|nil "done", "not begun", "half", "running" or nil: nobody knows
+function guardians.probe(o, evidence, options)
+  if evidence.primitive == "redis.remove" and evidence.match then return reads.count(o, { match = evidence.match }) == 0 and "done" or "half" end
+  if evidence.primitive ~= "redis.write" then return nil end
+  if evidence.text == "BGSAVE" then return probe_save(o, evidence, options) end
+  local wanted = settings_of(evidence.text)
+  return wanted and probe_settings(o, wanted) or nil
 end
 
 return guardians

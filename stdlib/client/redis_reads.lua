@@ -48,16 +48,20 @@ function methods.pipeline(o, commands) return answer(connections.reader(o):pipel
 function methods.info(o, section) return answer(connections.reader(o):info(section)) end
 
 --- Keys one after the other, any number of them in constant memory: for key in cache:scan { match = "session:*" } do … end
---- Keys that are there from beginning to end are all seen, some perhaps twice; keys that come meanwhile may be.
+--- Keys that are there from beginning to end are all seen, some perhaps twice; keys that come meanwhile may be. neap's own lock and hold
+--- are left out.
 ---@param wanted? { match: string?, count: integer?, type: string? } count: keys a page, 1000
 ---@return function iterator
 ---@effect read
 function methods.scan(o, wanted)
   local keys = raise.check(connections.reader(o):scan(wanted or {}))
+  local lock, hold = table.unpack(connections.own_keys(o))
   return function ()
-    local key, err = keys()
-    if err then error(err, 0) end
-    return key
+    while true do
+      local key, err = keys()
+      if err then error(err, 0) end
+      if key == nil or (key ~= lock and key ~= hold) then return key end
+    end
   end
 end
 
