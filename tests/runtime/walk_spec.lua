@@ -26,16 +26,22 @@ local BOOK = [[
 runbook "Everything" { why = "to be walked" }
 local db, shelf, tool = target.postgres "db", target.folder "shelf", target.command "tool"
 local site, chat = target.url "site", target.webhook "chat"
+local hermes, fleet, dbc = target.host "hermes", target.hosts "fleet", target.container "dbc"
+local app, cache, far = target.service "app", target.redis "cache", target.folder "far"
 local beside, std = require "beside", { require "std.migrations", require "std.health" }
 local p = params { name = { "a name", default = "x" } }
 local before = step "Check" { needs = function () check(db:has("select 1") and shelf:has(p.name), "all is well", beside, std) end }
 local caught, kept = pcall(function () return db:value "select 1" end)
-step "Act" { act = function () tool:run { before:result(), kept, caught } chat:send(site:get():body()) note(scratch "x") end, done = function () return try(wait_until) end }
+step "Act" { act = function () tool:run { before:result(), kept, caught } chat:send(site:get():body()) note(scratch "x")
+  hermes:run { "true" } fleet:on("a"):run { "true" } dbc:run { "true" } app:stop() cache:write("SET", "k", "v") far:write("n", "t") end, done = function () return try(wait_until) end }
 ]]
 
 local INVENTORY = [[environment "here" {
   db = postgres { url = "postgresql://nobody@127.0.0.1:1/none", password = secret { of = "hunter2hunter2" } },
   shelf = folder { path = "/" }, tool = command { argv = { "/bin/true" } },
+  hermes = host { ssh = "hermes" }, fleet = hosts { names = { "a", "b" } }, dbc = container { on = "hermes", name = "db" },
+  app = service { on = "hermes", systemd = "app.service" }, cache = redis { on = "hermes", url = "redis://127.0.0.1:1" },
+  far = folder { on = "hermes", path = "/srv" },
   site = url { url = "http://127.0.0.1:1" }, chat = webhook { url = secret { of = "https://127.0.0.1:1/hunter3" } },
 }]]
 
@@ -77,7 +83,8 @@ describe("everything reachable from a bound runbook", function ()
       if f.name == "-" then error("no row in functions.def: " .. f.path) end
     end
     local set = names(found)
-    for _, expected in ipairs { "string.rep", "pcall", "native.file.write", "native.pg.new", "native.process.run", "native.guard.mode", "require" } do
+    for _, expected in ipairs { "string.rep", "pcall", "native.file.write", "native.pg.new", "native.process.run", "native.guard.mode", "require",
+      "native.ssh.open", "native.docker.open", "native.redis.open", "native.http.request", "native.net.tunnel" } do
       assert.truthy(set[expected], expected .. " was not reached: the walk is blind")
     end
   end)
