@@ -67,7 +67,8 @@ static const char *const destroying[] = {
     "cluster replicate", "acl deluser", "acl load", "module unload", "eval", "evalsha", "fcall", "pfdebug", "failover", NULL};
 
 static const char *const server_wide[] = {"flushall", "swapdb", "move", "copy", "migrate", "debug", "shutdown", "replicaof", "slaveof", "failover", "eval", "evalsha",
-    "fcall", "cluster", NULL};
+    "fcall", "cluster", "config", "acl", "script", "function", "client", "module", "slowlog", "latency", "memory", "save", "bgsave",
+    "bgrewriteaof", NULL};
 
 static bool word_is(const neap_redis_words *w, int i, const char *text, size_t len) {
     return i < w->count && w->lens[i] == len && strncasecmp(w->text[i], text, len) == 0;

@@ -109,6 +109,14 @@ describe("a preview of a change of a host", function()
     assert.equal("declared", said[1], r.out)
   end)
 
+  it("asks no database of a Redis for what would be set for all of them", function()
+    local said, r = plan([[
+      step "Set" { act = function() cache:write("CONFIG", "SET", "maxmemory", "0") end, verify = yes }
+      step "Ask" { verify = function() check(cache:read("CONFIG", "GET", "maxmemory")[2] == "0", "it is set") end }]])
+    assert.same({ "predicted", "unknown" }, said)
+    assert.matches('"subject":"redis:%x+"', r.out)
+  end)
+
   it("takes no other role for whose write it is", function()
     local _, r = plan([[step "Write" { act = function() hermes:write_file("/nowhere/x", "x", { role = "cache", sudo = true }) end, verify = yes }]])
     assert.matches('"target":"hermes"', r.out, 1, true)
