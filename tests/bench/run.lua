@@ -1,6 +1,6 @@
 -- run.lua: what neap costs, as ratios to programs that do only the work, and to other tools, all taken in one run.
 --
---   make bench            NEAP_BENCH="start journal ask rows copy growth" chooses, NEAP_BENCH_ROUNDS=5 the number of turns
+--   make bench            NEAP_BENCH="ask copy" chooses among the names below, NEAP_BENCH_ROUNDS=5 is the number of turns
 --
 -- One file per kind of work, each of which says what sizes it takes from the environment. The limit programs are
 -- tests/bench/limit/*.c. Ends with 1 when a goal is missed.
