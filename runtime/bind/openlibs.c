@@ -20,6 +20,7 @@ int neap_open_system(lua_State *L);
 int neap_open_task(lua_State *L);
 int neap_open_term(lua_State *L);
 int neap_open_text(lua_State *L);
+int neap_open_undofile(lua_State *L);
 int neap_open_value(lua_State *L);
 int neap_open_watch(lua_State *L);
 
@@ -41,6 +42,7 @@ const neap_opener neap_openers[] = {
     {"native.task", neap_open_task},
     {"native.term", neap_open_term},
     {"native.text", neap_open_text},
+    {"native.undofile", neap_open_undofile},
     {"native.value", neap_open_value},
     {"native.watch", neap_open_watch},
     {NULL, NULL}};

@@ -100,5 +100,40 @@ static int terminate(lua_State *L) {
     return neap_pg_exec(L, h, NEAP_P_PG_TERMINATE, sql->data, 0, subject_of(L, h, database));
 }
 
+static lua_Integer check_pid(lua_State *L) {
+    lua_getfield(L, 2, "pid");
+    int whole;
+    lua_Integer pid = lua_tointegerx(L, -1, &whole);
+    if (!whole || pid <= 0) neap_raisef(L, NEAP_E_USAGE, "a session is named by its pid and its start");
+    return pid;
+}
+
+/* One session, known by its pid and the moment it began: a pid alone may be somebody else's by now. Never ourselves, never what is no
+ * client (replication, autovacuum), never another run of neap; with `own` nothing but sessions of this run. */
+static int signal_session(lua_State *L, neap_primitive primitive, const char *function) {
+    pg_handle *h = neap_pg_check_acting(L, 1);
+    luaL_checktype(L, 2, LUA_TTABLE);
+    lua_Integer pid = check_pid(L);
+    const char *start = option(L, 2, "started");
+    if (!start) return neap_raisef(L, NEAP_E_USAGE, "a session is named by its pid and its start");
+    lua_getfield(L, 2, "own");
+    bool own = lua_toboolean(L, -1);
+    neap_buf *sql = new_text(L);
+    neap_buf_addf(sql, "SELECT count(*) FILTER (WHERE pg_catalog.%s(pid)) AS reached FROM pg_catalog.pg_stat_activity WHERE pid = %lld AND backend_start = ",
+                  function, (long long)pid);
+    add_literal(sql, start);
+    neap_buf_adds(sql, "::timestamptz AND backend_type = 'client backend' AND pid <> pg_catalog.pg_backend_pid() AND application_name ");
+    if (own) neap_buf_adds(sql, "= "), add_literal(sql, h->application);
+    else neap_buf_adds(sql, "NOT LIKE 'neap:%'");
+    return neap_pg_exec(L, h, primitive, sql->data, 0, NULL);
+}
+
+/* conn:end_session{pid=, started=} -> {rows={{reached=0|1}}} | nil, err. Effect: write. */
+static int end_session(lua_State *L) { return signal_session(L, NEAP_P_PG_TERMINATE, "pg_terminate_backend"); }
+
+/* conn:cancel_session{pid=, started=, own=} -> {rows={{reached=0|1}}} | nil, err: the statement ends, the session stays. Effect: write. */
+static int cancel_session(lua_State *L) { return signal_session(L, NEAP_P_PG_CANCEL, "pg_cancel_backend"); }
+
 const luaL_Reg neap_pg_admin_methods[] = {
-    {"create_database", create_database}, {"drop_database", drop_database}, {"terminate", terminate}, {NULL, NULL}};
+    {"create_database", create_database}, {"drop_database", drop_database}, {"terminate", terminate}, {"end_session", end_session},
+    {"cancel_session", cancel_session}, {NULL, NULL}};

@@ -47,7 +47,7 @@ static void add_escaped(neap_buf *out, const char *value) {
 }
 
 /* standard_conforming_strings: the parser of the fence and the server must agree on where a string ends. */
-static void set_options(pg_handle *h, lua_Integer statement_ms) {
+static void set_options(pg_handle *h, lua_Integer statement_ms, lua_Integer lock_ms) {
     neap_buf options = NEAP_BUF_INIT;
     const char *given = neap_pgurl_get(&h->where, "options");
     if (h->where.pooled) return;                   /* a pooler refuses start-up options */
@@ -57,6 +57,7 @@ static void set_options(pg_handle *h, lua_Integer statement_ms) {
     if (h->fenced)
         neap_buf_addf(&options, " -c default_transaction_read_only=on -c lock_timeout=1s -c statement_timeout=%lld"
                       " -c idle_in_transaction_session_timeout=60s", (long long)statement_ms);
+    else if (lock_ms > 0) neap_buf_addf(&options, " -c lock_timeout=%lld", (long long)lock_ms);
     neap_pgurl_set(&h->where, "options", options.data);
     neap_buf_close(&options);
 }
@@ -71,7 +72,7 @@ static void go_through(pg_handle *h, const char *socket, const char *machine) {
     neap_pgurl_set(&h->where, "port", "5432");
 }
 
-/* new{url=, password=, user=, database=, role=, application=, subject=, socket=, machine=, fenced=, within_ms=, statement_ms=, max_rows=}
+/* new{url=, password=, user=, database=, role=, application=, subject=, socket=, machine=, fenced=, within_ms=, statement_ms=, lock_ms=, max_rows=}
  * -> conn | nil, err. Effect: pure. */
 static int new(lua_State *L) {
     neap_err err = NEAP_ERR_INIT;
@@ -98,7 +99,7 @@ static int new(lua_State *L) {
     h->fenced = lua_toboolean(L, -1);
     h->within_ms = number_field(L, "within_ms", 15000);
     h->max_rows = number_field(L, "max_rows", 0);
-    set_options(h, number_field(L, "statement_ms", 30000));
+    set_options(h, number_field(L, "statement_ms", 30000), number_field(L, "lock_ms", 0));
     lua_settop(L, 2);
     return 1;
 }

@@ -118,6 +118,7 @@ static void read_list(lua_State *L, many_op *m) {
         for (int i = 1; i <= columns; i++) lua_geti(L, below + 1, i);
         pg_params *p = &m->list[m->count];
         neap_pg_check_params(L, below + 2, lua_gettop(L), p);
+        m->base.params.secret |= p->secret;
         if (m->count == 0) neap_buf_adds(&m->base.params.shown, p->shown.data ? p->shown.data : "");
         neap_buf_close(&p->shown);
         lua_settop(L, below);
@@ -143,6 +144,7 @@ int neap_pg_exec_many(lua_State *L) {
     many_op *m = (many_op *)neap_pg_op_new(L, sizeof *m, &many_class, h, NEAP_P_PG_EXEC, luaL_checkstring(L, 2), 0);
     m->tx = tx;
     read_list(L, m);
+    if (!preview) tx->secret |= m->base.params.secret;
     write_text(m);
     if (!neap_pg_check_write(&m->base)) return neap_pg_op_fail(L, &m->base);
     if (m->base.parsed.alone) {

@@ -125,6 +125,7 @@ static void set_table(lua_State *L, int index, pg_params *p, int i) {
 /* ---- one parameter ---- */
 
 static void set_secret(pg_params *p, int i, const neap_secret *secret) {
+    p->secret = true;
     size_t len = 0;
     const char *bytes = neap_secret_bytes(secret, &len);
     set(p, i, bytes, len, 0);

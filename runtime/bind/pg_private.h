@@ -49,6 +49,7 @@ typedef struct pg_params {
     int    count;
     char **values;
     int   *lengths, *formats;
+    bool   secret;                /* one of them is: what the server says about values is kept back */
     neap_buf shown;               /* "$1 = 5, $2 = ‹secret x›", without any secret */
 } pg_params;
 

@@ -205,6 +205,7 @@ static int tx_commit(lua_State *L) {
     lua_settop(L, 1);
     end_op *e = (end_op *)neap_pg_op_new(L, sizeof *e, &commit_class, tx->h, NEAP_P_PG_BEGIN, "COMMIT", 0);
     e->tx = tx;
+    e->base.params.secret = tx->secret;
     e->base.gate.op.on_stop = commit_on_stop;
     if (!neap_pg_op_alive(&e->base)) {             /* COMMIT was never sent */
         settle(L, tx, "failed", NULL, &e->base.err);
@@ -319,6 +320,7 @@ static int tx_exec(lua_State *L) {
     pg_tx *tx = neap_pg_check_tx(L);
     tx_op *s = (tx_op *)neap_pg_op_new(L, sizeof *s, &exec_class, tx->h, NEAP_P_PG_EXEC, luaL_checkstring(L, 2), 3);
     s->tx = tx;
+    tx->secret |= s->base.params.secret;
     if (!neap_pg_check_write(&s->base)) return neap_pg_op_fail(L, &s->base);
     if (s->base.parsed.alone) {
         neap_err_set(&s->base.err, NEAP_E_USAGE, "\"%s\" cannot be part of a transaction", s->base.parsed.kind);

@@ -10,6 +10,7 @@ typedef struct pg_tx {
     pg_op     *begin;             /* whose gate gets the outcome; kept alive by a user value */
     char      *xid;
     long long  changed;
+    bool       secret;            /* a parameter of one of its statements was: a deferred constraint speaks at COMMIT */
     bool       failed;            /* a statement failed: nothing but a rollback is left */
 } pg_tx;
 

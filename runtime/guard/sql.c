@@ -38,6 +38,7 @@ static const char *const vetted[] = {
     "pg_xact_status", "txid_status",                                  /* what became of a transaction: our own lost COMMIT */
     "pg_blocking_pids", "pg_safe_snapshot_blocking_pids",             /* who waits for whom */
     "pg_lock_status", "pg_prepared_xact",                             /* what the views pg_locks and pg_prepared_xacts show */
+    "pg_ls_waldir", "pg_ls_logdir", "pg_ls_tmpdir", "pg_ls_archive_statusdir",          /* names and sizes in the server's own directories */
     "pg_notification_queue_usage",                                    /* how full the queue is */
     "pg_partition_tree", "pg_partition_ancestors",                    /* the catalogue */
     "pg_collation_actual_version", "pg_database_collation_actual_version",   /* asks the C library */

@@ -13,6 +13,8 @@ local connections = require("client.postgres_connections")
 local guardians = require("client.postgres_guardians")
 local raise = require("core.raise")
 local reads = require("client.postgres_reads")
+local rows = require("client.postgres_rows")
+local upkeep = require("client.postgres_upkeep")
 local writes = require("client.postgres_writes")
 
 M.kind = "postgres"
@@ -32,7 +34,7 @@ M.fields = {
 }
 
 local methods = {}
-for _, part in ipairs { reads, writes } do
+for _, part in ipairs { reads, writes, rows, upkeep } do
   for name, method in pairs(part) do methods[name] = method end
 end
 
@@ -44,7 +46,7 @@ end
 --- Bind a role to what the inventory says. Connects to nothing.
 ---@param role string
 ---@param spec table see M.fields
----@param context table {application=, environment=, max_rows=function|nil, notice=function|nil}
+---@param context table {application=, environment=, max_rows=function|nil, notice=function|nil, progress=function|nil, rows=table|nil}
 ---@return table object
 ---@effect pure
 function M.bind(role, spec, context)

@@ -53,6 +53,16 @@ local function index_of(sql)
   return name and there and { index = name, table = there:match("^(.-)%s*$") }
 end
 
+-- What became of the one session that a signal was meant for; nil when it was meant for a whole database.
+local function one_session(o, evidence)
+  local pid, started = (evidence.text or ""):match("WHERE pid = (%d+) AND backend_start = '([^']+)'")
+  if not pid then return nil end
+  local there = reads.rows(o, "SELECT 1 FROM pg_catalog.pg_stat_activity WHERE pid = $1::bigint AND backend_start = $2::timestamptz", math.tointeger(pid), started)
+  return #there == 0 and "done" or "not begun"
+end
+
+local SIGNALS <const> = { ["pg.terminate"] = true, ["pg.cancel"] = true }
+
 -- Writes that leave no transaction behind are judged by what is there, once nobody works on them any more.
 local LOOK <const> = {
   ["pg.create"] = function (o, evidence)
@@ -66,11 +76,14 @@ local LOOK <const> = {
     if not limits[1] then return "done" end
     return limits[1].most == -2 and "half" or "not begun"     -- -2: a drop that was interrupted
   end,
-  -- Sessions are not brought back by a rollback.
+  -- Sessions are not brought back by a rollback. To one that is still there the signal may be sent again.
   ["pg.terminate"] = function (o, evidence)
+    local found = one_session(o, evidence)
+    if found then return found end
     local name = named(evidence)
     return name and (#reads.sessions(o, name) == 0 and "done" or "half")
   end,
+  ["pg.cancel"] = one_session,
   -- An index that was being built beside the writers is there and valid, there and invalid, or not there.
   ["pg.exec"] = function (o, evidence)
     local made = index_of(evidence.text or "")
@@ -93,7 +106,7 @@ function guardians.probe(o, evidence, patience)
   local connection <close> = raise.check(native.new(connections.options(o)))
   local found, why = native.orphan(connection, evidence, patience)
   local look = LOOK[evidence.primitive]
-  if look and (found == "ended" or (found == "not begun" and evidence.primitive == "pg.terminate")) then return look(o, evidence) end
+  if look and (found == "ended" or (found == "not begun" and SIGNALS[evidence.primitive])) then return look(o, evidence) end
   if not found and why ~= "" then error(raise.new("unknown", why), 0) end
   return found ~= "ended" and found or nil
 end

@@ -9,6 +9,7 @@ local runs = require "command.runs"
 local show = require "show.run"
 local system = require "native.system"
 local text = require "core.text"
+local undofile = require "native.undofile"
 
 local M = {}
 
@@ -98,6 +99,19 @@ local function sweep(context, dry)
   end
 end
 
+-- Rows kept for undo are secrets of the people they are about: they go long before the run that took them does.
+local function forget_rows(row, context, dry)
+  for _, name in ipairs(system.list(runs.directory(context.state, row.run)) or {}) do
+    if name:find("^rows%-") then
+      if not dry then
+        local gone, err = undofile.remove(context.state, row.run, name)
+        if gone == nil then error(err, 0) end
+      end
+      say(context, row, dry and "would go" or "removed", "rows kept for undo: " .. name)
+    end
+  end
+end
+
 ---@param _ string[]
 ---@param parsed Parsed
 ---@param context table
@@ -106,6 +120,8 @@ function M.run(_, parsed, context)
   local rows, err = journal.index.list(context.state, { limit = 1000000 })
   if not rows then error(err, 0) end
   local keep, older = number_of(parsed.options.keep, 50, "keep"), duration.parse(parsed.options.older or "90d")
+  local rows_ms = duration.parse(parsed.options.rows or "30d")
+  for _, row in ipairs(M.choose(rows, 0, rows_ms, context.clock())) do forget_rows(row, context, parsed.options["dry-run"]) end
   local dry, removed = parsed.options["dry-run"], 0
   for _, row in ipairs(M.choose(rows, keep, older, context.clock())) do
     local records = journal.read(context.state, row.run) or {}

@@ -133,7 +133,7 @@ M.commands = {
       .. "did not remove (scratch databases, staged files) is listed with its run; nothing on a target is touched.",
     options = {
       option("older", "DURATION", "runs that ended longer ago (90d)"), option("keep", "N", "never fewer than so many (50)"),
-      switch("dry-run", "say what would be removed, remove nothing"),
+      option("rows", "DURATION", "rows that were kept for undo go this long after their run (30d)"), switch("dry-run", "say what would be removed, remove nothing"),
     },
     examples = { { "neap gc --dry-run", "what would go" }, { "neap gc --older 30d --keep 20", "and what goes" } },
   },

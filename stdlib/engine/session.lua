@@ -12,6 +12,7 @@ local load = require("engine.load")
 local params = require("engine.params")
 local progress = require("engine.progress")
 local raise = require("core.raise")
+local rows = require("engine.rows")
 local sandbox = require("engine.sandbox")
 local system = require("native.system")
 local target = require("engine.target")
@@ -56,6 +57,7 @@ local function new_binding(session)
       return c and c.step.clauses.max_rows or session.environment.settings.max_rows
     end,
     progress = progress.watch,
+    rows = rows,
     notice = function (severity, message, role)
       local c = context.current()
       if c and c.run.noticed then c.run:noticed { step = c.step, severity = severity, text = message, from = role } end
