@@ -8,6 +8,7 @@ local shops = require "tests.support.shop"
 local suite = require "tests.support.suite"
 local tools = require "tests.support.tools"
 local transcript = require "tests.support.transcript"
+local wards = require "tests.support.ward"
 
 local here = os.getenv("PWD")
 
@@ -107,11 +108,46 @@ describe("a preview", function ()
     end
   end)
 
+  -- What each of them finds here: a table with dead rows, a session in a transaction, a user's sessions.
+  local UPKEEP <const> = {
+    ["postgres/vacuum"] = {}, ["postgres/reindex"] = {}, ["postgres/terminate"] = { "--database" }, ["incident/revoke-sessions"] = { "--user", "u1" },
+    ["incident/database-unresponsive"] = { "--database" }, ["incident/disk-full"] = {}, ["incident/corruption"] = { "--checks", "--database" },
+  }
+
+  for name, flags in pairs(UPKEEP) do
+    it(("of %s writes nothing"):format(name), function ()
+      local ward = wards.open(pg, { role = "admin" })
+      pg.sql("create extension amcheck", ward.database)
+      local holder = ward.session("begin read only; select 'held' from kept;", nil, "shop")
+      ward.await("select count(*) from pg_stat_activity where application_name = 'shop' and state = 'idle in transaction'", "1")
+      local words = table.move(flags, 1, #flags, 3, { "plan", name })
+      if flags[#flags] == "--database" then words[#words + 1] = ward.database end
+      local r
+      if name ~= "postgres/terminate" then getmetatable(holder).__close(holder) end
+      if name == "postgres/terminate" then
+        local from = #pg.log() + 1
+        r = ward.neap(words)                        -- somebody is there: looked at by the server's log alone
+        assert.same({}, evidence.writes(pg.log():sub(from)))
+        assert.equal("1", pg.sql "select count(*) from pg_stat_activity where application_name = 'shop'")
+        getmetatable(holder).__close(holder)
+      end
+      evidence.settle(pg)
+      local before = evidence.look(pg, { ward.dir .. "/inventory.lua", here .. "/runbooks" })
+      local again = ward.neap(words)
+      before.same(name)
+      r = r or again
+      assert.is_true(r.code == 0 or r.code == 2, r.all)
+      assert.matches("Nothing was written", r.out, 1, true)
+      assert.is_nil(T.entries(ward.state))
+    end)
+  end
+
   it("is proven here for every runbook that is shipped", function ()
     local known, found = { ["postgres/fresh-database"] = true, ["postgres/health"] = true }, {}
     for _, name in ipairs { "backup", "enable-aof", "flush-prefix", "health", "set-eviction" } do      -- under MONITOR, in redis_*_spec.lua
       known["redis/" .. name] = true
     end
+    for name in pairs(UPKEEP) do known[name] = true end
     for _, dir in ipairs(T.entries("runbooks")) do
       for _, name in ipairs(T.entries("runbooks/" .. dir)) do
         local runbook = dir .. "/" .. name:gsub("%.lua$", "")

@@ -28,7 +28,7 @@ local db, shelf, tool = target.postgres "db", target.folder "shelf", target.comm
 local site, chat = target.url "site", target.webhook "chat"
 local hermes, fleet, dbc = target.host "hermes", target.hosts "fleet", target.container "dbc"
 local app, cache, far = target.service "app", target.redis "cache", target.folder "far"
-local beside, std = require "beside", { require "std.migrations", require "std.health" }
+local beside, std = require "beside", { require "std.migrations", require "std.health", require "std.sessions", require "std.triage", require "std.upkeep", require "std.rows" }
 local p = params { name = { "a name", default = "x" } }
 local before = step "Check" { needs = function () check(db:has("select 1") and shelf:has(p.name), "all is well", beside, std) end }
 local caught, kept = pcall(function () return db:value "select 1" end)
