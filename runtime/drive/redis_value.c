@@ -164,11 +164,21 @@ static bool is_endless(const neap_redis_reader *r) {
     return unread(r) > MOST_LINE && memmem(r->codec->buf + r->codec->pos, MOST_HEADER, "\r\n", 2) == NULL;
 }
 
+/* A bulk string that is not whole stands there with its length in front: one that is too long is not waited for. */
+static bool is_announced_too_large(const neap_redis_reader *r) {
+    const char *at = r->codec->buf + r->codec->pos;
+    char *end = NULL;
+    if (unread(r) < MOST_HEADER || *at < '0' || *at > '9') return false;
+    unsigned long long len = strtoull(at, &end, 10);
+    return end[0] == '\r' && end[1] == '\n' && len > r->most;
+}
+
 bool neap_redis_reader_next(neap_redis_reader *r, neap_redis_value **out, neap_err *err) {
     void *found = NULL;
     *out = NULL;
     if (r->failed) return give_up(r, err, "the reader has given up");
     if (redisReaderGetReply(r->codec, &found) != REDIS_OK) return give_up(r, err, r->reason ? r->reason : r->codec->errstr);
+    if (!found && is_announced_too_large(r)) return give_up(r, err, "a reply is larger than allowed");
     if (!found) return !is_endless(r) || give_up(r, err, "a line of a reply does not end");
     *out = r->root;
     r->root = NULL;
