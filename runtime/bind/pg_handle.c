@@ -13,9 +13,15 @@
 
 static void on_notice(void *arg, const char *severity, const char *message) {
     pg_handle *h = arg;
-    if (h->notice_count == PG_NOTICES) return;     /* a chatty function must not fill the memory; the first ones tell */
+    if (h->notice_count == PG_NOTICES) return;     /* a chatty function must not fill the memory; the first ones tell, and each by its beginning */
+    size_t len = strlen(message), most = len;
+    if (len > PG_NOTICE_BYTES)
+        for (most = PG_NOTICE_BYTES; most > 0 && ((unsigned char)message[most] & 0xc0) == 0x80; most--) {}
+    neap_buf text = NEAP_BUF_INIT;
+    neap_buf_add(&text, message, most);
+    if (most < len) neap_buf_addf(&text, " … (%zu bytes in all)", len);
     h->notices[h->notice_count].severity = neap_strdup(severity);
-    h->notices[h->notice_count++].message = neap_strdup(message);
+    h->notices[h->notice_count++].message = neap_buf_take(&text);
 }
 
 pg_handle *neap_pg_handle_new(lua_State *L) {

@@ -20,7 +20,7 @@
 #include "script/raise.h"
 #include "script/task.h"
 
-enum { PG_GRACE_MS = 4000, PG_NOTICES = 200 };
+enum { PG_GRACE_MS = 4000, PG_NOTICES = 200, PG_NOTICE_BYTES = 8192 };
 
 /* What Lua holds: created closed, then opened; lives on, closed, when the connection is lost. */
 typedef struct pg_handle {
