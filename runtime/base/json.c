@@ -41,12 +41,23 @@ static void escape_ascii(neap_buf *out, unsigned char c) {
     }
 }
 
+/* C1 controls, which some terminals obey, and what turns the direction of text: JSON may be read by people. 0: the sequence is harmless. */
+static unsigned harmful(const unsigned char *t, size_t n) {
+    if (n == 2 && t[0] == 0xC2 && t[1] < 0xA0) return t[1];
+    if (n != 3 || t[0] != 0xE2) return 0;
+    unsigned c = 0x2000u | (t[1] & 0x3Fu) << 6 | (t[2] & 0x3Fu);
+    bool turns = c == 0x200E || c == 0x200F || (c >= 0x2028 && c <= 0x202E) || (c >= 0x2066 && c <= 0x2069);
+    return turns ? c : 0;
+}
+
 void neap_json_string(neap_buf *out, const char *text, size_t len) {
     const unsigned char *t = (const unsigned char *)text;
     neap_buf_addc(out, '"');
     while (len > 0) {
         size_t n = sequence(t, len);
-        if (n > 1) neap_buf_add(out, t, n);
+        unsigned bad = harmful(t, n);
+        if (bad) neap_buf_addf(out, "\\u%04x", bad);
+        else if (n > 1) neap_buf_add(out, t, n);
         else if (n == 1) escape_ascii(out, *t);
         else neap_buf_adds(out, "\xEF\xBF\xBD"), n = 1;
         t += n;

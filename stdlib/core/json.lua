@@ -18,8 +18,20 @@ local function valid(s)
   return table.concat(parts)
 end
 
+local function number(c) return ("\\u%04x"):format(utf8.codepoint(c)) end
+
+-- What turns the direction of text, and the line ends that are none in JSON.
+local function turning(c)
+  local code = utf8.codepoint(c)
+  local turns = code == 0x200E or code == 0x200F or code >= 0x2028 and code <= 0x202E or code >= 0x2066 and code <= 0x2069
+  return turns and number(c) or nil
+end
+
+-- C1 controls are escaped like the others: some terminals obey them.
 local function string_of(s)
-  return '"' .. valid(s):gsub('[%z\1-\31\127"\\]', function(c) return short[c] or ("\\u%04x"):format(c:byte()) end) .. '"'
+  local text = valid(s):gsub('[%z\1-\31\127"\\]', function(c) return short[c] or ("\\u%04x"):format(c:byte()) end)
+  if text:find("[\194\226]") then text = text:gsub("\194[\128-\159]", number):gsub("\226[\128\129][\128-\191]", turning) end
+  return '"' .. text .. '"'
 end
 
 local function number_of(n)
