@@ -2,6 +2,7 @@
 //
 //   /ok /status/N /echo /chunked /big?bytes=N /redirect?to=URL /auth (401, repeats what it was told) /flaky?name=X&bad=N
 //   /slow?ms=N   /stall (a head and half a body, then nothing)   /never (no answer)   /cut (half a body, then the connection ends)
+//   /odd?status=N (escape sequences, NUL and bytes that are no UTF-8 in the reason, a header and the body)
 //   /drop (takes the request, ends the connection)   /counts (requests so far, by method and path)
 const fs = require("fs"), http = require("http"), https = require("https");
 const [dir, key, cert] = process.argv.slice(2);
@@ -43,6 +44,12 @@ const routes = {
   "/stall": (req, res) => { res.writeHead(200, { "Content-Length": 100 }); res.write("x".repeat(50)); },
   "/never": () => {},
   "/cut": (req, res) => { res.writeHead(200, { "Content-Length": 100 }); res.write("x".repeat(50), () => req.socket.destroy()); },
+  "/odd": (req, res, url) => {
+    const odd = Buffer.from("1b5d303b6f776e6564071b5b324a1b5b33316d7265641b5d35323b633b61476b3d0700fffec328e280ae9b33316d08", "hex");
+    const head = Buffer.concat([Buffer.from(`HTTP/1.1 ${url.searchParams.get("status") || 200} Fine `), odd.subarray(0, 20), Buffer.from("\r\nX-Odd: "),
+      odd.subarray(0, 34), Buffer.from(`\r\nContent-Length: ${odd.length}\r\nConnection: close\r\n\r\n`)]);
+    req.socket.end(Buffer.concat([head, odd]));
+  },
   "/drop": (req) => req.socket.destroy(),
   "/counts": (req, res) => res.end(JSON.stringify({ counts, most })),
 };
