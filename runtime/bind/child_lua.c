@@ -250,7 +250,7 @@ static int meta_close(lua_State *L) {
 
 static int meta_tostring(lua_State *L) {
     handle *h = check_handle(L);
-    lua_pushfstring(L, "command (%s)", !h->child ? "closed" : h->exited ? "ended" : "running");
+    lua_pushfstring(L, "%s (%s)", h->origin->command.argv[0], !h->child ? "closed" : h->exited ? "ended" : "running");
     return 1;
 }
 

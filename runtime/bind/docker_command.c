@@ -15,6 +15,7 @@ static void keep(docker_slot *s, const neap_err *err) {
     neap_err_set(&s->err, err->code, "%s", err->message);
     if (err->hint) neap_err_hint(&s->err, "%s", err->hint);
     s->err.status = err->status;
+    s->err.retry = err->retry;
 }
 
 static void on_step(void *arg, const neap_err *err) {
@@ -44,7 +45,8 @@ static int look(lua_State *L, neap_gate *g) {
     static const neap_docker_exec_events events = {on_step, on_step, on_ended};
     docker_command *c = (docker_command *)g;
     neap_docker_exec_options o = {.container = c->base.container, .argv = (const char *const *)c->command.argv,
-                                  .env = (const char *const *)c->command.env, .user = c->user, .workdir = c->workdir};
+                                  .env = (const char *const *)c->command.env, .user = c->user, .workdir = c->workdir,
+                                  .reads = c->command.reads};
     c->stage = DOCKER_LOOKING;
     c->slot->status = -1;
     c->slot->err = (neap_err)NEAP_ERR_INIT;

@@ -115,6 +115,7 @@ static int wait_deliver(lua_State *L, neap_op *op) {
         neap_err err = NEAP_ERR_INIT;                /* asked for again, it is the same */
         neap_err_set(&err, h->slot.err.code, "%s", h->slot.err.message);
         if (h->slot.err.hint) neap_err_hint(&err, "%s", h->slot.err.hint);
+        err.retry = h->slot.err.retry;
         return neap_fail(L, &err);
     }
     lua_createtable(L, 0, 1);
@@ -216,7 +217,9 @@ static int meta_close(lua_State *L) {
 
 static int meta_tostring(lua_State *L) {
     handle *h = check_handle(L);
-    lua_pushfstring(L, "command in a container (%s)", !h->slot.exec ? "closed" : h->slot.ended ? "ended" : "running");
+    const docker_command *c = h->origin;
+    const char *role = c->base.gate.act.target;
+    lua_pushfstring(L, "%s in %s (%s)", c->command.argv[0], role ? role : "a container", !h->slot.exec ? "closed" : h->slot.ended ? "ended" : "running");
     return 1;
 }
 

@@ -289,7 +289,7 @@ static int meta_close(lua_State *L) {
 
 static int meta_tostring(lua_State *L) {
     handle *h = check_handle(L);
-    lua_pushfstring(L, "command on a host (%s)", !h->attached ? "closed" : h->over ? "ended" : "running");
+    lua_pushfstring(L, "%s on %s (%s)", h->origin->far.command.argv[0], h->origin->far.names.place, !h->attached ? "closed" : h->over ? "ended" : "running");
     return 1;
 }
 

@@ -186,6 +186,7 @@ neap_docker_exec *neap_docker_exec_new(neap_docker *e, const neap_docker_exec_op
     x->status = -1;
     x->lost = x->failure = (neap_err)NEAP_ERR_INIT;
     x->plain = o->plain;
+    x->reads = o->reads;
     x->container = neap_strdup(o->container);
     x->user = o->user ? neap_strdup(o->user) : NULL;
     make_token(x->token);

@@ -28,12 +28,14 @@ typedef struct neap_docker_exec_options {
     const char *const *argv, *const *env;       /* NULL-terminated; env NULL: none */
     const char *user, *workdir;       /* NULL: the image's */
     bool plain;                       /* without the wrapper */
+    bool reads;                       /* it changes nothing: not knowing how it ended is a failure, and it may be asked again */
 } neap_docker_exec_options;
 
 typedef struct neap_docker_exec_events {
     void (*created)(void *arg, const neap_err *err);             /* the exec is known to the Engine, nothing runs */
     void (*begun)(void *arg, const neap_err *err);               /* the pid is known, nothing of the command runs */
-    /* status 0..255, or -1 and err (UNKNOWN: it ran and nobody can say how it ended; else it did not begin) */
+    /* status 0..255, or -1 and err (UNKNOWN: it ran and nobody can say how it ended; with `reads`
+     * that is UNREACHABLE or REMOTE; else it did not begin) */
     void (*ended)(void *arg, int status, const neap_err *err);
 } neap_docker_exec_events;
 

@@ -38,9 +38,13 @@ void neap_exec_finish(neap_docker_exec *x, int status, neap_err *failure) {
     neap_exec_release(x);
 }
 
+/* For a write that is {unknown}: nobody begins it again before it is settled. A read leaves nothing to settle. */
 static void finish_unknown(neap_docker_exec *x, const char *why) {
     neap_err err = NEAP_ERR_INIT;
-    neap_err_set(&err, NEAP_E_UNKNOWN, "nobody knows how the command ended: %s", x->lost.code == NEAP_E_REMOTE || x->lost.code == NEAP_E_PROTOCOL ? x->lost.message : why);
+    bool told = x->lost.code == NEAP_E_REMOTE || x->lost.code == NEAP_E_PROTOCOL;
+    neap_code of_read = x->lost.code && !told ? NEAP_E_UNREACHABLE : NEAP_E_REMOTE;
+    neap_err_set(&err, x->reads ? of_read : NEAP_E_UNKNOWN, "nobody knows how the command ended: %s", told ? x->lost.message : why);
+    err.retry = x->reads;
     neap_exec_finish(x, -1, &err);
 }
 

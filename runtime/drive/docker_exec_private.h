@@ -31,7 +31,7 @@ struct neap_docker_exec {
     char *container, *id, *started, *user;
     neap_buf wrapped, bare;           /* bodies of the two ways to create it */
     char token[33];
-    bool plain, input;
+    bool plain, reads, input;
     int pid;
     long long ticks;
 

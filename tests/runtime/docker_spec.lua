@@ -222,11 +222,20 @@ describe("native.docker on an Engine", function()
 
     with("says unknown when its container is removed meanwhile", function(engine)
       local other = server.busybox { name = "removed" }
-      local c <close> = assert(engine:start { container = other.id, argv = { "sleep", "60" }, read = true })
+      local c <close> = assert(engine:start { container = other.id, argv = { "sleep", "60" } })
       other.remove()
       local r, err = c:wait()
       assert.is_nil(r)
       assert.equal("unknown", err.code)
+    end)
+
+    with("that only reads has failed when nobody knows how it ended, and may be asked again", function(engine)
+      local other = server.busybox { name = "removed-read" }
+      local c <close> = assert(engine:start { container = other.id, argv = { "sleep", "60" }, read = true })
+      other.remove()
+      local r, err = c:wait()
+      assert.is_nil(r)
+      assert.same({ "remote", true }, { err.code, err.retry })
     end)
 
     with("can be asked about by its evidence, and ended", function(engine)
