@@ -98,7 +98,7 @@ static int succeed(lua_State *L, put_op *p) {
 static int fail(lua_State *L, put_op *p, const char *status) {
     neap_gate_outcome(L, &p->file.gate, status, NULL, &p->why);
     if (p->why.code == NEAP_E_JOURNAL) return neap_raise(L, &p->why);
-    if (!p->given_up) return neap_fail(L, &p->why);
+    if (!p->given_up || p->why.hint) return neap_fail(L, &p->why);       /* a hint: the .part may be left */
     neap_err_close(&p->why);
     lua_pushboolean(L, 1);
     return 1;

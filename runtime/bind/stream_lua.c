@@ -355,13 +355,14 @@ static int end_handle(lua_State *L, neap_stream_handle *h, bool good) {
     return 1;
 }
 
-/* stream:close() -> true | nil, err. A file that was being written gets its name now. Twice is harmless. */
+/* stream:close([good]) -> true | nil, err. A file that was being written gets its name now; with false it is given up, and err says what may
+ * be left of it. Twice is harmless. */
 static int stream_close(lua_State *L) {
     neap_stream_handle *h = luaL_checkudata(L, 1, STREAM_META);
     if (h->stream) {
         check_free(L, h, true, true);
         if (h->close && h->of_act) neap_gate_check_act(L, "the stream");
-        return end_handle(L, h, true);
+        return end_handle(L, h, !lua_isboolean(L, 2) || lua_toboolean(L, 2));
     }
     lua_pushboolean(L, 1);
     return 1;

@@ -11,7 +11,6 @@ local file = require "native.file"
 local guard = require "native.guard"
 local raise = require "core.raise"
 local result = require "client.result"
-local task = require "native.task"
 local text = require "native.text"
 
 local function set_of(words)
@@ -75,25 +74,12 @@ end
 --- Does nothing that is written happen just now?
 function M.is_preview() return guard.mode() == "plan" end
 
-local KEPT <const> = 4096
-
---- Read a stream to its end beside the task, so that nobody waits for it: the task, whose value is the last of it.
-function M.drain(stream)
-  return task.spawn(function ()
-    local kept = ""
-    while true do
-      local piece = stream:read()
-      if not piece then return kept end
-      kept = (kept .. piece):sub(-KEPT)
-    end
-  end)
-end
-
---- How a stream of a command is moved, for client.pipe.
-function M.moving(o, call, given)
+--- How a stream of a command is moved, for client.pipe. `side` is which end the command is, "from" or "to".
+function M.moving(o, call, given, side)
   given = given or {}
-  return { within = given.within, stall = given.stall, compress = given.compress, expand = given.expand, total = given.total,
-    text = ("%s in %s"):format(call.argv[1], o.role) }
+  local name = ("%s in %s"):format(call.argv[1], o.role)
+  return { [side] = name, within = given.within, stall = given.stall, compress = given.compress, expand = given.expand, total = given.total,
+    text = name }
 end
 
 --- Wait for the end of a command and raise when it did not end well, with its own last words.

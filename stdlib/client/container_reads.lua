@@ -132,8 +132,8 @@ function methods.output_to(o, arguments, to, given)
   call.read = true
   local command <close> = raise.check(engine:start(call))
   raise.check(command:stdin():shut())
-  local said = run.drain(command:stderr())
-  local moved = move.move(o.context, command:stdout(), stream, run.moving(o, call, given))
+  local said = move.drain(command:stderr())
+  local moved = move.move(o.context, command:stdout(), stream, run.moving(o, call, given, "from"))
   run.check_end(o, call, command, said)
   if own then raise.check(own:close()) end
   return moved

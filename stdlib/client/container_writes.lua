@@ -71,8 +71,8 @@ function methods.input_from(o, arguments, from, given)
   local stream, own = run.stream(from, "r")
   local _ <close> = own
   local command <close> = raise.check(engine:start(call))
-  local printed, said = run.drain(command:stdout()), run.drain(command:stderr())
-  local ok, moved = pour(o, command, stream, run.moving(o, call, given))
+  local printed, said = move.drain(command:stdout()), move.drain(command:stderr())
+  local ok, moved = pour(o, command, stream, run.moving(o, call, given, "to"))
   local ended = run.check_end(o, call, command, said)
   printed:join()
   if not ok then error(moved, 0) end

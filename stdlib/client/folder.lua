@@ -58,6 +58,9 @@ local function inside(self, name)
   return (self.root == "/" and "" or self.root) .. "/" .. name
 end
 
+-- What an error calls a file of it.
+local function known_as(self, path) return self.place and ("%s on %s"):format(path, self.place.name) or path end
+
 -- Whose write it is, is not the runbook's to say: who is asked about it after a run died is found by its role.
 local function options(self, given)
   local all = {}
@@ -171,7 +174,7 @@ end
 ---@effect write
 function methods:copy_in(from, name, given)
   local path = inside(self, name)
-  return copy.into(self.context, from, function () return (raise.check(self.files.open(path, "w", options(self, given)))) end, given)
+  return copy.into(self.context, from, function () return (raise.check(self.files.open(path, "w", options(self, given)))) end, known_as(self, path), given)
 end
 
 --- Copy a file of the folder, in one pass: to a file of this machine (its path) or into a stream, which stays open.
@@ -182,7 +185,7 @@ end
 ---@effect write
 function methods:copy_out(name, to, given)
   local path = inside(self, name)
-  return copy.out(self.context, function () return raise.check(self.files.open(path, "r", options(self))) end, to, given)
+  return copy.out(self.context, function () return raise.check(self.files.open(path, "r", options(self))) end, to, known_as(self, path), given)
 end
 
 --- Remove a file, a link or an empty directory.
@@ -210,14 +213,14 @@ end
 
 -- ---- for the engine ----
 
---- What became of a write whose run died: "done", "not begun", "half" (a .part lies beside the name), "running" (on a host somebody
+--- What became of a write whose run died: "done", "not begun" (perhaps a .part lies beside the name), "running" (on a host somebody
 --- still writes) or nil. Told by looking: what wrote the file was neap itself, so nothing here can be left working.
 ---@param self table the folder
 ---@param evidence table the intent
 function guardians.probe(self, evidence)
   local found, err = self.files.probe(evidence)
   if err then error(err, 0) end
-  return found
+  return found == "half" and "not begun" or found      -- nothing has the name before it is whole, and the next write replaces the .part
 end
 
 return M

@@ -18,6 +18,8 @@ local function call(o, method, ...)
   return session.use(o, function (s) return s[method](s, table.unpack(arguments, 1, arguments.n)) end)
 end
 
+local function name_of(o, path) return ("%s on %s"):format(path, o.name) end
+
 --- What is there; false when there is nothing. A link is told as what it leads to.
 ---@param path string
 ---@return { kind: "file"|"directory"|"link"|"other", size: integer, mode: integer, mtime_ms: integer, uid: integer, gid: integer }|false
@@ -122,7 +124,7 @@ function files.rename(o, from, to) call(o, "rename", from, to) end
 ---@effect write
 function files.copy_in(o, from, path, given)
   o.streaming = true
-  return copy.into(o.context, from, function () return (call(o, "create", path, given)) end, given)
+  return copy.into(o.context, from, function () return (call(o, "create", path, given)) end, name_of(o, path), given)
 end
 
 --- Copy from the host, in one pass: to a file of this machine (its path) or into a stream, which stays open.
@@ -133,7 +135,7 @@ end
 ---@effect write
 function files.copy_out(o, path, to, given)
   o.streaming = true
-  return copy.out(o.context, function () return call(o, "open_file", path) end, to, given)
+  return copy.out(o.context, function () return call(o, "open_file", path) end, to, name_of(o, path), given)
 end
 
 return files

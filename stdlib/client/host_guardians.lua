@@ -48,7 +48,12 @@ local FILES <const> = { ["host.put"] = true, ["host.remove"] = true }
 function guardians.probe(o, evidence, patience)
   local s = session.of(o)
   local found, err
-  if FILES[evidence.primitive] then found, err = s:probe_file(evidence) else found, err = s:probe(evidence, patience) end
+  if FILES[evidence.primitive] then
+    found, err = s:probe_file(evidence)
+    if found == "half" then found = "not begun" end    -- a .part: nothing has the name before it is whole, and the next write replaces it
+  else
+    found, err = s:probe(evidence, patience)
+  end
   if not found and type(err) == "table" then error(err, 0) end
   return found
 end
