@@ -76,7 +76,12 @@ function M.link()
   local far = assert(M.start("far"))
   local a, b = "neap" .. T.pid() .. "a", "neap" .. T.pid() .. "b"
   near.address, far.address = "198.18.7.1", "198.18.7.2"
-  child.must { argv = { "sh", "-ec", CABLE:format(a, near.name, b, far.name, near.name, a, near.name, a, far.name, b, far.name, b) } }
+  local laid = child.run { argv = { "sh", "-ec", CABLE:format(a, near.name, b, far.name, near.name, a, near.name, a, far.name, b, far.name, b) } }
+  if laid.code ~= 0 then
+    near.remove()
+    far.remove()
+    return nil, "no cable between namespaces can be laid: " .. laid.err
+  end
   local pair = { near = near, far = far }
 
   --- Swallow packets at the near end: "in" what comes from the far end, "out" what goes there, "both" when omitted.
