@@ -209,14 +209,14 @@ describe("the probe of", function ()
 
     local function probe(intent) return folder.guardians.probe(folder, intent, NOW) end
 
-    it("tells a written one from one that is not, and from half of one", function ()
+    it("tells a written one from one that is not; half of one has no name yet, and is not begun", function ()
       T.run(function ()
         local intent = made(function () folder.methods.write(folder, "a", "abc") end)
         assert.equal("done", probe(intent))
         suite.write(dir .. "/a", "other")
         assert.equal("not begun", probe(intent))
         suite.write(dir .. "/a.part", "a")
-        assert.equal("half", probe(intent))
+        assert.equal("not begun", probe(intent))
       end)
     end)
 
