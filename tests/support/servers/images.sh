@@ -31,7 +31,10 @@ if [ ! -s $data/PG_VERSION ]; then
   printf "host all all all scram-sha-256\n" >>$data/pg_hba.conf
   printf "listen_addresses='%s'\nport=%s\nunix_socket_directories='/tmp'\nfsync=off\nshared_buffers=32MB\n" "${PGLISTEN:-}" "${PGPORT:-5432}" >>$data/postgresql.conf
 fi
-exec postgres -D $data
+# Not as process 1: PostgreSQL takes an orphan of the container that dies badly for one of its own, and starts anew.
+postgres -D $data &
+trap 'kill -INT $!' INT TERM
+while kill -0 $! 2>/dev/null; do wait $! || :; done
 END
 cat >"$machine/redis.sh" <<'END'
 #!/bin/sh
