@@ -6,7 +6,8 @@
 --   servers.docker{…}     servers/docker.lua        servers.netns(…), servers.link()   servers/netns.lua
 --   servers.http()        servers/http.lua
 --
--- The same for all: the first caller of a name starts the server and later callers get the same one; the suite stops it; a
+-- The same for all but sshd, of which each call makes one: the first caller of a name starts the server and later callers get the same
+-- one; the suite stops it; a
 -- spec that stops, breaks or restores a server takes one with a name of its own, in its `setup`; all traffic stays on
 -- loopback; and whatever way the suite ends, kill -9 included, janitor.sh ends what is left.
 

@@ -37,7 +37,7 @@ exec bash -c 'exec -a "$0" "$@"' "$2" ]] .. SSHD .. [[ -D -e -f "$1/sshd_config"
 local INSIDE <const> = "#!/bin/sh\nexec nsenter --net=%s %s \"$@\"\n"
 local SESSION <const> = "/usr/lib/openssh/sshd-session"
 
-local started = {}
+local named = {}
 local can_enter
 
 -- A file with a private key; made when first asked for.
@@ -214,7 +214,6 @@ local function add_life(server)
     server.stop()
     server.kill_all()
     T.remove_tree(server.dir)
-    started[server.name] = nil
   end
 end
 
@@ -268,8 +267,9 @@ end
 function M.start(options)
   options = options or {}
   local name = options.name or "hermes"
-  if started[name] then return started[name] end
-  local dir = ("%s/%s"):format(suite.directory(), name)
+  -- Each call makes one: what a spec leaves in the account's home, or does to the listener, is no other spec's.
+  named[name] = (named[name] or 0) + 1
+  local dir = ("%s/%s%s"):format(suite.directory(), name, named[name] > 1 and "." .. named[name] or "")
   os.execute("mkdir -m 711 " .. dir)
   local server = { name = name, dir = dir,
     address = options.address or ADDRESSES[name] or "127.0.0.5", extra = table.move(options.config or {}, 1, #(options.config or {}), 1, {}), netns = options.netns,
@@ -288,7 +288,6 @@ function M.start(options)
     if ok then break end
   end
   if not ok then error("sshd did not start:\n" .. why, 2) end
-  started[name] = server
   suite.at_end(server.remove)
   return server
 end
