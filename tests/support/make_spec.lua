@@ -2,9 +2,15 @@
 
 local child = require "tests.support.child"
 local suite = require "tests.support.suite"
+local system = require "native.system"
 
 local function sh(...)
   return child.run { argv = { "sh", ... }, timeout = 60000 }
+end
+
+-- test.sh with so many interpreters.
+local function test(jobs, ...)
+  return child.run { argv = { "env", "NEAP_TEST_JOBS=" .. jobs, "sh", "tests/support/test.sh", ... }, timeout = 60000 }
 end
 
 describe("make deps", function()
@@ -14,19 +20,44 @@ describe("make deps", function()
 end)
 
 describe("make test", function()
-  it("counts a suite that dies before its first test as one failure", function()
-    local r = sh("tests/support/test.sh", "false", "./neap")
+  local function interpreter(body)
+    local path = suite.write(suite.temp() .. "/interpreter", "#!/bin/sh\n" .. body .. "\n")
+    T.mode(path, tonumber("755", 8))
+    return path
+  end
+
+  it("counts an interpreter that dies before its first test as one failure", function()
+    local r = test(2, interpreter "case $NEAP_TEST_COUNTS in *-1) exit 3;; esac; echo '2 0 0 done' >$NEAP_TEST_COUNTS", "./neap")
     assert.equal(1, r.code)
-    assert.matches("FAIL  suite specs ended with status 1: not started", r.out, 1, true)
-    assert.matches("\n0 passed, 1 failed, 0 skipped\n$", r.out)
+    assert.matches("FAIL  suite specs-1 ended with status 3: not started", r.out, 1, true)
+    assert.matches("\n2 passed, 1 failed, 0 skipped\n$", r.out)
   end)
 
-  it("ends with one line of counts", function()
+  it("ends with one line of counts, summed over its interpreters", function()
+    local r = test(2, interpreter "echo '3 0 1 done' >$NEAP_TEST_COUNTS", "./neap")
+    assert.same({ 0, "  TEST  specs\n6 passed, 0 failed, 2 skipped\n" }, { r.code, r.out })
+  end)
+
+  it("has each file run by one of its interpreters, and by no other", function()
     local dir = suite.temp()
-    local path = suite.write(dir .. "/interpreter", "#!/bin/sh\necho '3 0 1 done' >$NEAP_TEST_COUNTS\n")
-    T.mode(path, tonumber("755", 8))
-    local r = sh("tests/support/test.sh", path, "./neap")
-    assert.same({ 0, "  TEST  specs\n3 passed, 0 failed, 1 skipped\n" }, { r.code, r.out })
+    local seen = dir .. "/seen"
+    for i = 1, 6 do
+      suite.write(("%s/toy%d_spec.lua"):format(dir, i), ('it("runs %d", function() local f = io.open(%q, "a") f:write("%d\\n") f:close() end)'):format(i, seen, i))
+    end
+    local files = {}
+    for i = 1, 6 do files[i] = ("%s/toy%d_spec.lua"):format(dir, i) end
+    local r = child.run { argv = { "env", "NEAP_TEST_JOBS=3", "NEAP_TEST_FILES=" .. table.concat(files, " "),
+      "sh", "tests/support/test.sh", system.realpath "/proc/self/exe", "./neap" }, timeout = 60000 }
+    assert.equal("  TEST  specs\n6 passed, 0 failed, 0 skipped\n", r.out)
+    local list = {}
+    for n in io.lines(seen) do list[#list + 1] = n end
+    table.sort(list)
+    assert.same({ "1", "2", "3", "4", "5", "6" }, list)
+  end)
+
+  it("does not let its interpreters ignore Ctrl-C, as a shell does in the background", function()
+    local r = test(2, interpreter "grep -Eq 'SigIgn:.*[0189]$' /proc/$$/status && echo '1 0 0 done' >$NEAP_TEST_COUNTS", "./neap")
+    assert.matches("\n2 passed, 0 failed, 0 skipped\n$", r.out)
   end)
 end)
 

@@ -1,7 +1,9 @@
 -- report.lua: the output handler of our specs. Silent about what passes, whole about what fails, aloud about skips.
 --
 -- Counts are written to the file NEAP_TEST_COUNTS after every test ("passed failed skipped", and "running" until the
--- end), so that a crash of the interpreter is a failure with a name and not a shorter sum.
+-- end), so that a crash of the interpreter is a failure with a name and not a shorter sum. Interpreters that are given the same directory
+-- NEAP_TEST_CLAIMS share the files between them: each runs what nobody has taken yet, so none waits for a list that was cut badly.
+-- NEAP_TEST_TIMES is a file that gets a line for each spec file: its seconds, its name.
 
 local leaks = require "tests.support.leaks"
 local suite = require "tests.support.suite"
@@ -34,8 +36,9 @@ function M.finish()
   write_counts("done")
 end
 
+-- One write each, so that what two interpreters say does not mix.
 local function say(...)
-  io.stdout:write(...)
+  io.stdout:write((table.concat({ ... })))
   io.stdout:flush()
 end
 
@@ -45,8 +48,9 @@ local function text_of(message)
 end
 
 local function show(kind, name, place, message)
-  say(("\n%s  %s\n      %s\n"):format(kind, name, place))
-  for line in (text_of(message) .. "\n"):gmatch("(.-)\n") do say("      ", line, "\n") end
+  local lines = { ("\n%s  %s\n      %s\n"):format(kind, name, place) }
+  for line in (text_of(message) .. "\n"):gmatch("(.-)\n") do lines[#lines + 1] = "      " .. line .. "\n" end
+  say(table.unpack(lines))
 end
 
 local function place_of(element, trace)
@@ -64,6 +68,29 @@ local function skip(name, place, reason)
   reason = reason or "no reason given"
   say(("\nSKIP  %s\n      %s\n"):format(name, text_of(reason)))
   if not pinned[name] then fail(name, place, "this skip is not listed in tests/support/skips.txt") end
+end
+
+-- Is this file ours to run? A directory can be made once only, so one of the interpreters gets it.
+local function claim(name)
+  local claims = os.getenv("NEAP_TEST_CLAIMS")
+  return not claims or os.execute(("mkdir '%s/%s' 2>/dev/null"):format(claims, (name:gsub("[^%w]", "_")))) == true
+end
+
+local begun_ms
+
+local function begin_file(file)
+  current_file, begun_ms = file.name, T.now_ms()
+  if claim(file.name) then return end
+  begun_ms = nil
+  file.run = setmetatable({ getTrace = file.run.getTrace, rewriteMessage = file.run.rewriteMessage }, { __call = function () end })
+end
+
+local function end_file(file)
+  local path = os.getenv("NEAP_TEST_TIMES")
+  if not path or not begun_ms then return end
+  local times = assert(io.open(path, "a"))
+  times:write(("%7.1f  %s\n"):format((T.now_ms() - begun_ms) / 1000, file.name))
+  times:close()
 end
 
 -- Events of busted ----------------------------------------------------------------------------------
@@ -106,7 +133,8 @@ return function()
   base.subscribe = function(self, options)
     require "busted.languages.en"
     self.options = options
-    busted.subscribe({ "file", "start" }, function(file) current_file = file.name return nil, true end)
+    busted.subscribe({ "file", "start" }, function(file) begin_file(file) return nil, true end)
+    busted.subscribe({ "file", "end" }, function(file) end_file(file) return nil, true end)
     busted.subscribe({ "test", "start" }, on_start)
     busted.subscribe({ "test", "end" }, on_end)
     busted.subscribe({ "pending" }, function(element, _, message) reasons[element] = message return nil, true end)

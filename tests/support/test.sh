@@ -3,30 +3,48 @@
 #
 # A suite writes "passed failed skipped state" into its count file while it runs. A state other than "done" means that the
 # interpreter died or the time limit ended it: that is one more failure, with the name of the test that ran.
+# NEAP_TEST_JOBS interpreters (as many as there are processors, four at most) share the spec files between them; each has servers of its own.
 set -u
 interpreter=$1 NEAP_BINARY=$2
 export NEAP_BINARY
 counts=$(mktemp -d)
 trap 'rm -rf "$counts"' EXIT
 trap 'exit 130' INT
-trap 'exit 143' TERM
-passed=0 failed=0 skipped=0
+trap 'kill $pids 2>/dev/null; exit 143' TERM
+pids= passed=0 failed=0 skipped=0
 
-suite() { # suite NAME COMMAND...
+claims=
+jobs=${NEAP_TEST_JOBS:-$(nproc)}
+[ "$jobs" -le 4 ] || jobs=4
+[ "$jobs" -eq 1 ] || claims=$counts/claims
+[ -z "$claims" ] || mkdir "$claims"
+
+# In the background a shell ignores Ctrl-C for its children, and the specs about Ctrl-C would inherit that.
+start() { # start NAME COMMAND...: until its end, or the limit
   name=$1; shift
-  printf '  TEST  %s\n' "$name"
-  NEAP_TEST_COUNTS=$counts/$name timeout --foreground --kill-after=20 "${NEAP_TEST_LIMIT:-40m}" "$@"
-  code=$?
+  NEAP_TEST_COUNTS=$counts/$name NEAP_TEST_CLAIMS=$claims \
+    env --default-signal=INT,QUIT timeout --foreground --kill-after=20 "${NEAP_TEST_LIMIT:-40m}" "$@" &
+  pids="$pids $!"
+}
+
+add() { # add NAME CODE: its counts to the sum
   p=0 f=0 s=0 state='not started'
-  [ -f "$counts/$name" ] && read -r p f s state <"$counts/$name"
+  [ -f "$counts/$1" ] && read -r p f s state <"$counts/$1"
   if [ "$state" != 'done' ]; then
-    printf '\nFAIL  suite %s ended with status %s: %s\n' "$name" "$code" "$state"
+    printf '\nFAIL  suite %s ended with status %s: %s\n' "$1" "$2" "$state"
     f=$((f + 1))
   fi
   passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
 }
 
-suite specs "$interpreter" tests/support/busted.lua ${NEAP_TEST_FILES:-}
+echo '  TEST  specs'
+for n in $(seq "$jobs"); do start "specs-$n" "$interpreter" tests/support/busted.lua ${NEAP_TEST_FILES:-}; done
+n=0
+for pid in $pids; do
+  n=$((n + 1))
+  wait "$pid"
+  add "specs-$n" $?
+done
 
 printf '%d passed, %d failed, %d skipped\n' $passed $failed $skipped
 [ $failed -eq 0 ]
