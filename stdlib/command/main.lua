@@ -5,7 +5,6 @@ local codes = require "core.codes"
 local commands = require "command.table"
 local context = require "command.context"
 local failure = require "show.failure"
-local help = require "command.help"
 local json = require "show.json"
 local options = require "command.options"
 local raise = require "core.raise"
@@ -14,6 +13,9 @@ local term = require "native.term"
 local text = require "core.text"
 
 local M = {}
+
+-- Loaded when somebody asks.
+local function help() return require "command.help" end
 
 local function unknown_command(word)
   local near = text.nearest(word, commands.names())
@@ -52,11 +54,11 @@ local function show_help(command, words, here)
     if name then
       local runbooks = require "command.runbooks"
       local info = runbooks.inspect(name, here)
-      here.lines(help.runbook(info, runbooks.flags(info, rows), here.style))
+      here.lines(help().runbook(info, runbooks.flags(info, rows), here.style))
       return 0
     end
   end
-  here.lines(help.full(command, here.style))
+  here.lines(help().full(command, here.style))
   return 0
 end
 
@@ -72,7 +74,7 @@ end
 local function dispatch(command, words, state)
   if asks_for_help(words) then return show_help(command, words, state.here) end
   if #words == 0 and #command.arguments > 0 and not command.arguments[1].optional then
-    state.here.err(table.concat(help.short(command, state.here.err_style), "\n") .. "\n")
+    state.here.err(table.concat(help().short(command, state.here.err_style), "\n") .. "\n")
     return codes.of("usage")
   end
   local parsed = read(command, words)
@@ -119,7 +121,7 @@ local function go(argv, state)
   end
   if not name and #words > 0 and words[1] == "--version" then name, words = "version", {} end
   if not name then
-    state.here.lines(asks_for_help(words) and help.all(state.here.style) or help.front(state.here.style))
+    state.here.lines(asks_for_help(words) and help().all(state.here.style) or help().front(state.here.style))
     return #words > 0 and not asks_for_help(words) and codes.of("usage") or 0
   end
   return dispatch(commands.find(name) or unknown_command(name), words, state)
