@@ -328,7 +328,7 @@ static int flush(lua_State *L) {
 
 /* journal:seal(status) -> true | nil, err. Only close may follow. */
 static int seal(lua_State *L) {
-    static const char *const STATUS[] = {"ok", "failed", "held", "unknown", "cancelled", "undone", NULL};
+    static const char *const STATUS[] = {"ok", "failed", "held", "unknown", "cancelled", "undone", "abandoned", NULL};
     journal *j = check_journal(L);
     const char *status = STATUS[luaL_checkoption(L, 2, NULL, STATUS)];
     wait_op *o = new_wait(L, &seal_class);

@@ -90,4 +90,22 @@ function guardians.probe(o, evidence, patience)
   return found
 end
 
+-- ---- the ledger ----
+
+--- Is a container of the ledger still there? Raises {refused} where this is another Engine than the one it was made on.
+function guardians.there(o, entry)
+  local subject = ("docker:%s/%s"):format(engines.engine(o):id(), entry.name)
+  if subject ~= entry.subject then
+    raise("refused", ("\"%s\" is on another Engine than %s was made on: that was %s"):format(o.role, entry.name, entry.subject), "Somebody moved the target, or the inventory has changed.")
+  end
+  return look(o, entry.name) ~= nil
+end
+
+--- Remove a container of the ledger, although it runs, and its anonymous volumes.
+---@effect destroy
+function guardians.discard(o, entry)
+  local found = look(o, entry.name)
+  if found then raise.check(engines.engine(o):remove_container(found.Id, { force = true, volumes = true })) end
+end
+
 return guardians

@@ -102,19 +102,28 @@ function methods.restart(o, given)
   return (raise.check(engine:restart_container(id, options_of(engine, id, given))))
 end
 
+-- What the ledger says of a container whose name is scratch of this run; nil for every other.
+local function entry_of(o, name)
+  local ledger = o.context.ledger
+  if not (ledger and ledger.is_scratch(name)) then return nil end
+  return { role = o.role, kind = "container", name = name, subject = ("docker:%s/%s"):format(engines.engine(o):id(), name) }
+end
+
 --- Remove it. `force`: although it runs; `volumes`: its anonymous ones go with it.
 ---@param given? { force: boolean?, volumes: boolean? }
 ---@effect destroy
 function methods.remove(o, given)
   local id, engine = engines.id(o)
-  return (raise.check(engine:remove_container(id, given)))
+  local done, entry = raise.check(engine:remove_container(id, given)), entry_of(o, o.role)
+  if entry then o.context.ledger.leave(entry) end
+  return done
 end
 
 local CREATED_BY <const> = { name = true, image = true, argv = true, entrypoint = true, env = true, labels = true, user = true, workdir = true, binds = true,
   network = true }
 
 --- Make another container on the same Engine, of an image that is there (nothing is pulled), and do not start it: the object of it, with
---- the methods of this one. Its name is how a run that died finds it again, so it must have one.
+--- the methods of this one. Its name is how a run that died finds it again, so it must have one; a scratch name is entered in the ledger first.
 ---@param given { name: string, image: string, argv: string[]?, entrypoint: string[]?, env: table?, labels: table?, user: string?, workdir: string?, binds: string[]?, network: string? }
 ---@return table container
 ---@effect write
@@ -125,6 +134,8 @@ function methods.create(o, given)
   for key in pairs(given) do
     if not CREATED_BY[key] then raise("usage", ("a container to be created has no \"%s\""):format(tostring(key))) end
   end
+  local entry = entry_of(o, given.name)
+  if entry then o.context.ledger.enter(entry) end
   local id = raise.check(engines.engine(o):create_container(given))
   if type(id) == "userdata" then return id end
   return o.beside(id, given.name)

@@ -14,6 +14,7 @@ local file = require "native.file"
 local raise = require "core.raise"
 local remote = require "client.folder_remote"
 local system = require "native.system"
+local temporary = require "client.temporary"
 
 local M = { kind = "folder" }
 
@@ -67,6 +68,13 @@ local function options(self, given)
   for key, value in pairs(given or {}) do all[key] = value end
   all.role = self.role
   return all
+end
+
+local function id_of(self) return (self.place and remote.id(self.place) or "file:") .. self.root end
+
+-- What is begun under this name is in the ledger before it is.
+local function enter(self, name, always)
+  return temporary.enter(self, name, function () return id_of(self) .. "/" .. name end, always)
 end
 
 --- Where a name of the folder is, as an absolute path.
@@ -153,6 +161,7 @@ end
 ---@effect write
 function methods:write(name, content, given)
   if copy.is_source(content) then return self:copy_in(content, name, given) end
+  enter(self, name)
   return (raise.check(self.files.write(inside(self, name), content, options(self, given))))
 end
 
@@ -162,6 +171,7 @@ end
 ---@return userdata stream
 ---@effect write
 function methods:open(name, mode)
+  if mode == "w" then enter(self, name, true) end
   return (raise.check(self.files.open(inside(self, name), mode or "r", options(self))))
 end
 
@@ -173,8 +183,10 @@ end
 ---@return { bytes: integer, sha256: string, written: integer, written_sha256: string }
 ---@effect write
 function methods:copy_in(from, name, given)
-  local path = inside(self, name)
-  return copy.into(self.context, from, function () return (raise.check(self.files.open(path, "w", options(self, given)))) end, known_as(self, path), given)
+  local path, entry = inside(self, name), enter(self, name, true)
+  local moved = copy.into(self.context, from, function () return (raise.check(self.files.open(path, "w", options(self, given)))) end, known_as(self, path), given)
+  temporary.whole(self, entry)
+  return moved
 end
 
 --- Copy a file of the folder, in one pass: to a file of this machine (its path) or into a stream, which stays open.
@@ -193,6 +205,7 @@ end
 ---@effect destroy
 function methods:remove(name)
   raise.check(self.files.remove(inside(self, name), options(self)))
+  temporary.leave(self, name, function () return id_of(self) .. "/" .. name end)
 end
 
 --- What this folder is, for the plan.
@@ -208,7 +221,7 @@ function methods:card()
     lines[#lines + 1] = { "entries", tostring(#self:list()) }
     lines[#lines + 1] = { "free", bytes.format((self:space())) }
   end
-  return { kind = M.kind, id = (self.place and remote.id(self.place) or "file:") .. self.root, lines = lines }
+  return { kind = M.kind, id = id_of(self), lines = lines }
 end
 
 -- ---- for the engine ----
@@ -222,5 +235,15 @@ function guardians.probe(self, evidence)
   if err then error(err, 0) end
   return found == "half" and "not begun" or found      -- nothing has the name before it is whole, and the next write replaces the .part
 end
+
+--- Is a file of the ledger, or what was begun of it, still there? Raises {refused} where this is another folder than the one it was made in.
+function guardians.there(self, entry)
+  temporary.check(self, entry, id_of(self) .. "/" .. entry.name)
+  return temporary.there(self.files, inside(self, entry.name), entry, options(self))
+end
+
+--- Remove a file of the ledger, and what was begun of it.
+---@effect destroy
+function guardians.discard(self, entry) temporary.discard(self.files, inside(self, entry.name), entry, options(self)) end
 
 return M

@@ -5,6 +5,7 @@ local files = {}
 local copy = require("client.copy")
 local raise = require("core.raise")
 local session = require("client.host_session")
+local temporary = require("client.temporary")
 
 -- Options are the last argument; whose write it is, is not the runbook's to say.
 local function call(o, method, ...)
@@ -16,6 +17,11 @@ local function call(o, method, ...)
     arguments[arguments.n].role = o.role
   end
   return session.use(o, function (s) return s[method](s, table.unpack(arguments, 1, arguments.n)) end)
+end
+
+-- What is begun under this path is in the ledger before it is.
+local function enter(o, path, always, kind)
+  return temporary.enter(o, path, function () return session.of(o):card().id .. path end, always, kind)
 end
 
 local function name_of(o, path) return ("%s on %s"):format(path, o.name) end
@@ -83,6 +89,7 @@ end
 ---@effect write
 function files.write_file(o, path, content, given)
   if copy.is_source(content) then return files.copy_in(o, content, path, given) end
+  enter(o, path)
   return (call(o, "write_file", path, content, given))
 end
 
@@ -93,6 +100,7 @@ end
 ---@effect write
 function files.open(o, path, mode)
   if mode ~= nil and mode ~= "r" and mode ~= "w" then raise("usage", ("a file is opened with \"r\" or \"w\", not \"%s\""):format(tostring(mode))) end
+  if mode == "w" then enter(o, path, true) end
   o.streaming = true
   return (call(o, mode == "w" and "create" or "open_file", path))
 end
@@ -100,14 +108,20 @@ end
 --- Remove a file, a link or an empty directory.
 ---@param path string
 ---@effect destroy
-function files.remove(o, path) call(o, "remove", path) end
+function files.remove(o, path)
+  call(o, "remove", path)
+  temporary.leave(o, path, function () return session.of(o):card().id .. path end)
+end
 
 --- Make a directory and those above it: true, or false when it was there.
 ---@param path string
 ---@param given? { mode: integer }
 ---@return boolean
 ---@effect write
-function files.mkdir(o, path, given) return (call(o, "mkdir", path, given)) end
+function files.mkdir(o, path, given)
+  enter(o, path, false, "directory")
+  return (call(o, "mkdir", path, given))
+end
 
 --- Give a file another name in the same file system; what has that name is replaced.
 ---@param from string
@@ -124,7 +138,10 @@ function files.rename(o, from, to) call(o, "rename", from, to) end
 ---@effect write
 function files.copy_in(o, from, path, given)
   o.streaming = true
-  return copy.into(o.context, from, function () return (call(o, "create", path, given)) end, name_of(o, path), given)
+  local entry = enter(o, path, true)
+  local moved = copy.into(o.context, from, function () return (call(o, "create", path, given)) end, name_of(o, path), given)
+  temporary.whole(o, entry)
+  return moved
 end
 
 --- Copy from the host, in one pass: to a file of this machine (its path) or into a stream, which stays open.

@@ -5,8 +5,10 @@
 
 local guardians = {}
 
+local remote = require("client.folder_remote")
 local session = require("client.host_session")
 local system = require("native.system")
+local temporary = require("client.temporary")
 local text = require("native.text")
 
 local function key_of(s) return text.sha256("neap lock " .. s:card().id):sub(1, 16) end
@@ -57,5 +59,15 @@ function guardians.probe(o, evidence, patience)
   if not found and type(err) == "table" then error(err, 0) end
   return found
 end
+
+--- Is a file or directory of the ledger, or what was begun of it, still there? Raises {refused} where this is another host.
+function guardians.there(o, entry)
+  temporary.check(o, entry, session.of(o):card().id .. entry.name)
+  return temporary.there(remote.files(o), entry.name, entry, { role = o.role })
+end
+
+--- Remove a file of the ledger and what was begun of it, or a directory, which must be empty by then.
+---@effect destroy
+function guardians.discard(o, entry) temporary.discard(remote.files(o), entry.name, entry, { role = o.role }) end
 
 return guardians

@@ -6,6 +6,7 @@ local native = require("native.pg")
 local raise = require("core.raise")
 local reads = require("client.postgres_reads")
 local text = require("native.text")
+local writes = require("client.postgres_writes")
 
 local guardians = {}
 
@@ -109,6 +110,31 @@ function guardians.probe(o, evidence, patience)
   if look and (found == "ended" or (found == "not begun" and SIGNALS[evidence.primitive])) then return look(o, evidence) end
   if not found and why ~= "" then error(raise.new("unknown", why), 0) end
   return found ~= "ended" and found or nil
+end
+
+-- ---- the ledger ----
+
+--- Is a database of the ledger still there? Raises {refused} where this is another server than the one it was made on.
+---@param entry { kind: string, name: string, subject: string }
+---@return boolean
+function guardians.there(o, entry)
+  local subject = reads.subject(o.methods.on(o, entry.name))
+  if subject ~= entry.subject then
+    raise("refused", ("\"%s\" is not the server that %s was made on: that was %s"):format(o.role, entry.name, entry.subject), "Somebody moved the target, or the inventory has changed.")
+  end
+  return reads.exists(o, entry.name)
+end
+
+--- Remove a database of the ledger. Raises {busy} while somebody is connected to it: whoever looks at it may want to keep it.
+---@param entry { kind: string, name: string, subject: string }
+---@effect destroy
+function guardians.discard(o, entry)
+  local who = reads.sessions(o, entry.name)[1]
+  if who then
+    raise("busy", ("%s is in use: pid %d, %s of %s since %s"):format(entry.name, who.pid, who.application ~= "" and who.application or "a session", who.role, who.since),
+      "End that session, then let neap gc run again.")
+  end
+  writes.drop_database(o, entry.name)
 end
 
 return guardians

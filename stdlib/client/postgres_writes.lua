@@ -96,11 +96,22 @@ function methods.exec_many(o, sql, list)
   return methods.transaction(o, function (tx) return tx:exec_many(sql, list) end)
 end
 
---- Make a database on the server.
+-- What the ledger says of a database whose name is scratch of this run; nil for every other.
+local function entry_of(o, name)
+  local ledger = o.context.ledger
+  if not (ledger and type(name) == "string" and ledger.is_scratch(name)) then return nil end
+  return { role = o.role, kind = "database", name = name, subject = reads.subject(o.methods.on(o, name)) }
+end
+
+--- Make a database on the server. One with a scratch name is entered in the ledger first: neap gc removes it when the run no longer can.
 ---@param name string
 ---@param wanted? { owner: string?, template: string?, encoding: string? }
 ---@effect write
-function methods.create_database(o, name, wanted) return result(write(o, "create_database", name, wanted)) end
+function methods.create_database(o, name, wanted)
+  local ours = entry_of(o, name)
+  if ours then o.context.ledger.enter(ours) end
+  return result(write(o, "create_database", name, wanted))
+end
 
 --- Drop a database of the server, with everything in it.
 ---@param name string
@@ -108,7 +119,9 @@ function methods.create_database(o, name, wanted) return result(write(o, "create
 function methods.drop_database(o, name)
   local other = (o.parent or o).others and (o.parent or o).others[name]
   if other then connections.close(other) end               -- our own sessions must not stand in the way
-  return result(write(o, "drop_database", name))
+  local done, ours = result(write(o, "drop_database", name)), entry_of(o, name)
+  if ours then o.context.ledger.leave(ours) end
+  return done
 end
 
 --- End the sessions of a database; how many.

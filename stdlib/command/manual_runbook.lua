@@ -167,7 +167,7 @@ M.sections = {
         .. "after may write. Every write is recorded before it begins and after it ends, and the record is on disk before the write begins.",
       "Words for clauses: check(ok, \"truth hoped for\", actual), check.same(a, b, truth), check.at_least, check.at_most; wait_until(fn, { every =, within =, times = }); "
         .. "note(format, …) for a line of evidence; report { title =, columns =, rows =, remark = } for a table; "
-        .. "try(fn, …) for an error that is expected; scratch \"name\" for a name that only this run has; require \"std.NAME\" for words of the trade; "
+        .. "try(fn, …) for an error that is expected; scratch \"name\" for a name that only this run has, and what is made under it neap gc removes when the run no longer can; require \"std.NAME\" for words of the trade; "
         .. "step:result() for what an earlier act returned.",
       "wait_until asks until the function says yes, as often in a row as times says: wait_until(function () return site:healthy() end, { every = \"5s\", within = \"2m\", "
         .. "times = 3 }) lets a page that answers once and falls over again not pass for a healthy one.",

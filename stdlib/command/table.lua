@@ -128,14 +128,21 @@ M.commands = {
       { "neap journal path 7f3a91c", "the directory of the run" } },
   },
   {
-    name = "gc", line = "remove old journals; list what runs left behind", arguments = {},
-    text = "Only runs that ended well or were settled, and are older than --older or beyond --keep, are removed. What a run made and "
-      .. "did not remove (scratch databases, staged files) is listed with its run; nothing on a target is touched.",
+    name = "gc", line = "remove what runs left behind, and old journals", arguments = {},
+    text = "Temporary things (scratch databases, staged and half written files, containers) are written into the ledger of their run before they are made. What is "
+      .. "still in the ledger of a run that is over is removed: in a run of its own, in the environment that run used, and only where the same server answers. "
+      .. "A run that failed and can still be resumed keeps its things for as long as --left says, or until --abandoned gives it up; then it can no longer be resumed. One that may "
+      .. "still owe something keeps them until it is resumed or undone. What was swapped into place, and what is in no ledger, is never touched. "
+      .. "Of the journals only those of runs that ended, owe nothing and left nothing go, when they are older than --older or beyond --keep.",
     options = {
-      option("older", "DURATION", "runs that ended longer ago (90d)"), option("keep", "N", "never fewer than so many (50)"),
+      option("abandoned", "RUN", "nobody will resume this run: remove its things too", { many = true, complete = "run" }),
+      option("left", "DURATION", "runs that failed longer ago are given up (14d)"),
+      option("older", "DURATION", "journals of runs that ended longer ago (90d)"), option("keep", "N", "never fewer journals than so many (50)"),
       option("rows", "DURATION", "rows that were kept for undo go this long after their run (30d)"), switch("dry-run", "say what would be removed, remove nothing"),
+      env, inventory, confirm, no_input,
     },
-    examples = { { "neap gc --dry-run", "what would go" }, { "neap gc --older 30d --keep 20", "and what goes" } },
+    examples = { { "neap gc --dry-run", "what would go" }, { "neap gc --abandoned 7f3a91c --env production", "the things of a run that failed" },
+      { "neap gc --older 30d --keep 20", "and fewer journals" } },
   },
   {
     name = "doctor", line = "is everything in order here? Each finding comes with its fix", arguments = { { "ROLE", optional = true } },

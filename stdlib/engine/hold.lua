@@ -48,8 +48,9 @@ local function lock(run, t, g)
 end
 
 -- The targets that can be kept, each once: list of {target, keeper}. A road that a target is reached through is not one: two
--- runs may go to two databases through the same host.
+-- runs may go to two databases through the same host. A gc keeps nothing: what it removes is nobody else's.
 local function kept_by(run)
+  if run.keeps_nothing then return {} end
   local list, seen = {}, {}
   for _, t in ipairs(run.targets) do
     local g = session.keeper(t)

@@ -159,6 +159,10 @@ local function reopen(ctx)
   local fold = fold_engine.of(records)
   if #records == 0 then raise("usage", ("run %s died before it recorded anything; it did nothing"):format(run_id), "Start a new run.") end
   if not fold.run then raise("invalid", ("the journal of run %s does not begin with a run record"):format(run_id)) end
+  if fold.run.runbook == "gc" then raise("usage", ("run %s is a gc, which is not resumed"):format(run_id), "Begin another one, it finds what is left: neap gc") end
+  if fold.ended and fold.ended.status == "abandoned" then
+    raise("usage", ("run %s was given up, and what it had made was removed"):format(run_id), "Start a new run.")
+  end
   return run_id, fold, rows[1]
 end
 

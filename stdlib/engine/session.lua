@@ -8,6 +8,7 @@ local context = require("engine.context")
 local file = require("native.file")
 local guard = require("native.guard")
 local inventory = require("engine.inventory")
+local ledger = require("engine.ledger")
 local load = require("engine.load")
 local params = require("engine.params")
 local progress = require("engine.progress")
@@ -58,6 +59,7 @@ local function new_binding(session)
     end,
     progress = progress.watch,
     rows = rows,
+    ledger = ledger,
     notice = function (severity, message, role)
       local c = context.current()
       if c and c.run.noticed then c.run:noticed { step = c.step, severity = severity, text = message, from = role } end

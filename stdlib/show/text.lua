@@ -217,7 +217,7 @@ local function tally(story)
 end
 
 local headlines = {
-  failed = "failed", held = "held", unknown = "stopped with an unknown outcome", cancelled = "stopped by the operator",
+  failed = "failed", held = "held", unknown = "stopped with an unknown outcome", cancelled = "stopped by the operator", abandoned = "given up",
 }
 
 local function what_failed(story, style)
