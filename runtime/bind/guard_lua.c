@@ -2,6 +2,7 @@
 #include <lauxlib.h>
 
 #include "guard/guard.h"
+#include "guard/policy.h"
 #include "script/function.h"
 #include "script/gate.h"
 #include "script/raise.h"
@@ -22,6 +23,27 @@ static int never(lua_State *L) {
     neap_err err = NEAP_ERR_INIT;
     if (!neap_guard_add_never(guard_of(L), luaL_checkstring(L, 1), luaL_optstring(L, 2, ""), &err)) return neap_fail(L, &err);
     lua_pushboolean(L, 1);
+    return 1;
+}
+
+/* protect(): the rules that hold in every protected environment. Effect: pure. */
+static int protect(lua_State *L) {
+    neap_guard_protect(guard_of(L));
+    return 0;
+}
+
+/* rules() -> list of {name, why}: what is never run in a protected environment. Effect: pure. */
+static int rules(lua_State *L) {
+    const char *name, *why;
+    lua_newtable(L);
+    for (size_t i = 0; (name = neap_policy_name(i, &why)); i++) {
+        lua_createtable(L, 2, 0);
+        lua_pushstring(L, name);
+        lua_seti(L, -2, 1);
+        lua_pushstring(L, why);
+        lua_seti(L, -2, 2);
+        lua_seti(L, -2, (lua_Integer)i + 1);
+    }
     return 1;
 }
 
@@ -84,7 +106,7 @@ static int effects(lua_State *L) {
 }
 
 static const luaL_Reg module[] = {
-    {"mode", mode}, {"never", never}, {"allow_host", allow_host}, {"withheld", withheld}, {"mark", mark}, {"stands", stands}, {"clear", clear},
+    {"mode", mode}, {"never", never}, {"protect", protect}, {"rules", rules}, {"allow_host", allow_host}, {"withheld", withheld}, {"mark", mark}, {"stands", stands}, {"clear", clear},
     {"predictions", predictions}, {"reads", reads}, {"effects", effects}, {NULL, NULL}};
 
 int neap_open_guard(lua_State *L) {

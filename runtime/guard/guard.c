@@ -13,6 +13,7 @@
 #include <strings.h>
 
 #include "base/buf.h"
+#include "guard/policy.h"
 #include "guard/sql.h"
 
 typedef struct rule { struct rule *next; regex_t pattern; char *text, *why; } rule;
@@ -22,6 +23,7 @@ typedef struct stand { struct stand *next; char *subject, *on; } stand;
 
 struct neap_guard {
     neap_mode mode;
+    bool protected;
     rule *never;
     name *hosts;
     mark *marks;
@@ -109,7 +111,9 @@ bool neap_guard_add_never(neap_guard *g, const char *pattern, const char *why, n
     return true;
 }
 
-bool neap_guard_has_never(const neap_guard *g) { return g->never != NULL; }
+bool neap_guard_has_never(const neap_guard *g) { return g->never != NULL || g->protected; }
+
+void neap_guard_protect(neap_guard *g) { g->protected = true; }
 
 void neap_guard_add_allowed(neap_guard *g, const char *host) {
     name *n = neap_zalloc(sizeof *n);
@@ -205,6 +209,20 @@ static bool check_never(const neap_guard *g, const neap_act *act, neap_err *err)
     return allowed;
 }
 
+/* The rules of every protected environment: for commands that are declared to be reads as well, because a declaration is only a claim. */
+static bool check_policy(const neap_guard *g, const neap_act *act, neap_err *err) {
+    if (!g->protected || !act->text || !neap_policy_concerns(act->primitive)) return true;
+    char *plain = squeeze(act->text);
+    bool allowed = neap_policy_check(plain, err);
+    free(plain);
+    for (const char *const *other = act->spelled; allowed && other && *other; other++) {
+        plain = squeeze(*other);
+        allowed = neap_policy_check(plain, err);
+        free(plain);
+    }
+    return allowed;
+}
+
 static bool check_host(const neap_guard *g, const neap_act *act, neap_err *err) {
     if (!g->hosts || !act->host) return true;
     for (const name *n = g->hosts; n; n = n->next)
@@ -233,6 +251,7 @@ neap_answer neap_guard_ask(neap_guard *g, const neap_scope *scope, const neap_ac
         neap_err_hint(err, "Put the call into a clause: needs, done, act, verify, undo or after.");
         return NEAP_ANSWER_REFUSE;
     }
+    if (!check_policy(g, act, err)) return NEAP_ANSWER_REFUSE;
     if (effect == NEAP_EFFECT_READ) return ask_read(g, act, err);
     if (scope->phase != NEAP_PHASE_ACT) {
         refuse(err, act, "only act, undo and after may write");

@@ -56,7 +56,8 @@ neap_mode neap_guard_get_mode(const neap_guard *g);
  * regard to case against the text of a write as people read it, with every run of white space as one space, SQL also as the
  * grammar would write it (no comments, plain names unquoted), and every spelling that the act brings. */
 bool neap_guard_add_never(neap_guard *g, const char *pattern, const char *why, neap_err *err);
-bool neap_guard_has_never(const neap_guard *g);
+bool neap_guard_has_never(const neap_guard *g);          /* would any rule look at a spelling? */
+void neap_guard_protect(neap_guard *g);                   /* the rules of policy.h hold as well */
 void neap_guard_add_allowed(neap_guard *g, const char *host);     /* once one is added, every write target's host must be in the list */
 
 /* What is about to happen. `text` is the exact act as people read it (already without secrets). */

@@ -47,7 +47,7 @@ function M.runbook()
 end
 
 local settings = {
-  { "protected", "true: every run that changes something asks first" },
+  { "protected", "true: every run that changes something asks first, and the commands below are never run, whatever a flag says" },
   { "never", "patterns of commands and SQL that are refused at the primitive; no flag overrides them" },
   { "hosts", "the only hosts that may be written to" },
   { "max_rows", "no write may touch more rows, unless its step says otherwise" },
@@ -80,6 +80,8 @@ function M.inventory()
       "A secret is a reference and never the value: secret { env = \"NAME\" }, secret { file = \"path\" } or "
       .. "secret { command = { \"program\", \"argument\" } }." },
     { "SETTINGS OF AN ENVIRONMENT", { list = settings } },
+    { "NEVER RUN IN A PROTECTED ENVIRONMENT", "Refused at the primitive, here, on hosts and in containers, those that are declared to be reads too. What "
+      .. "a script of its own starts (npm run x) neap cannot see: name such scripts in the never list.", { list = require("native.guard").rules() } },
     { "WORDS THAT MEAN THE SAME IN EVERY TARGET", { list = common } },
     { "FIELDS OF TARGETS", { list = fields } },
     { "EXAMPLE", { code = M.inventory_example } },

@@ -42,6 +42,7 @@ local function read_inventory(ctx)
 end
 
 local function apply_policy(settings)
+  if settings.protected then guard.protect() end
   for _, rule in ipairs(settings.never or {}) do
     local ok, err = guard.never(rule[1] or rule, type(rule) == "table" and rule[2] or "")
     if not ok then error(err, 0) end
