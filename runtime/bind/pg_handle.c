@@ -167,9 +167,10 @@ bool neap_pg_op_alive(pg_op *op) {
 
 int neap_pg_op_fail(lua_State *L, pg_op *op) {
     neap_buf hint = NEAP_BUF_INIT;
-    if (op->sql && *op->sql && strlen(op->sql) < 2000) {
+    const char *sql = op->masked ? op->text : op->sql;
+    if (sql && *sql && strlen(sql) < 2000) {
         if (op->err.hint) neap_buf_addf(&hint, "%s ", op->err.hint);
-        neap_buf_addf(&hint, "The statement was: %s", op->sql);
+        neap_buf_addf(&hint, "The statement was: %s", sql);
         free(op->err.hint);
         op->err.hint = neap_buf_take(&hint);
     }

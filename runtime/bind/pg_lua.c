@@ -188,7 +188,7 @@ static const luaL_Reg module[] = {{"new", new}, {"probe", neap_pg_probe}, {"orph
 
 int neap_open_pg(lua_State *L) {
     const luaL_Reg *const parts[] = {methods, neap_pg_read_methods, neap_pg_rows_methods, neap_pg_write_methods, neap_pg_tx_methods,
-                                     neap_pg_admin_methods, neap_pg_lock_methods, neap_pg_copy_methods};
+                                     neap_pg_admin_methods, neap_pg_role_methods, neap_pg_lock_methods, neap_pg_copy_methods};
     luaL_newmetatable(L, HANDLE_META);
     neap_function_set(L, "pg:", meta, 0);
     lua_newtable(L);

@@ -5,7 +5,7 @@
  *   pg_turn.c   who may write on a connection           pg_write.c  exec                      pg_tx.c     transactions
  *   pg_many.c   one statement many times
  *   pg_admin.c  create, drop, terminate                 pg_lock.c   locks and holds           pg_probe.c  what became of it
- *   pg_copy_lua.c  COPY as streams
+ *   pg_copy_lua.c  COPY as streams                      pg_role.c   roles and their passwords
  */
 #ifndef NEAP_BIND_PG_PRIVATE_H
 #define NEAP_BIND_PG_PRIVATE_H
@@ -85,6 +85,7 @@ struct pg_op {
     int        stage, answers;
     void     (*then)(struct pg_op *op);   /* what follows the look-up of functions */
     bool       cancelled, repeated;
+    bool       masked;            /* people are shown `text` wherever they would be shown `sql` */
     int        shape;
 };
 
@@ -144,7 +145,7 @@ void neap_pg_turn_end(pg_turn *t);            /* roll back what is open, let the
 
 /* ---- methods, by file ---- */
 
-extern const luaL_Reg neap_pg_read_methods[], neap_pg_rows_methods[], neap_pg_write_methods[], neap_pg_tx_methods[], neap_pg_admin_methods[],
+extern const luaL_Reg neap_pg_read_methods[], neap_pg_rows_methods[], neap_pg_write_methods[], neap_pg_tx_methods[], neap_pg_admin_methods[], neap_pg_role_methods[],
     neap_pg_lock_methods[], neap_pg_copy_methods[];
 int neap_pg_probe(lua_State *L);
 int neap_pg_orphan(lua_State *L);

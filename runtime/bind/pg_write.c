@@ -282,8 +282,9 @@ static void exec_drop(neap_op *o) {
 
 static const neap_op_class exec_class = {"a statement in PostgreSQL", exec_cancel, exec_deliver, exec_drop};
 
-int neap_pg_exec(lua_State *L, pg_handle *h, neap_primitive primitive, const char *sql, int first, const char *subject) {
-    exec_op *x = (exec_op *)neap_pg_op_new(L, sizeof *x, &exec_class, h, primitive, sql, first);
+static int enter(lua_State *L, exec_op *x, const char *subject) {
+    pg_handle *h = x->base.h;
+    neap_primitive primitive = x->base.gate.act.primitive;
     if (!neap_pg_check_write(&x->base)) return neap_pg_op_fail(L, &x->base);
     if (subject) x->base.gate.act.subject = x->subject = neap_strdup(subject);
     x->alone = x->base.parsed.alone;
@@ -292,6 +293,18 @@ int neap_pg_exec(lua_State *L, pg_handle *h, neap_primitive primitive, const cha
     x->base.gate.start = exec_start;
     x->base.gate.op.on_stop = exec_on_stop;
     return neap_gate_enter(L, &x->base.gate);
+}
+
+int neap_pg_exec(lua_State *L, pg_handle *h, neap_primitive primitive, const char *sql, int first, const char *subject) {
+    return enter(L, (exec_op *)neap_pg_op_new(L, sizeof(exec_op), &exec_class, h, primitive, sql, first), subject);
+}
+
+int neap_pg_exec_masked(lua_State *L, pg_handle *h, neap_primitive primitive, const char *sql, const char *shown) {
+    exec_op *x = (exec_op *)neap_pg_op_new(L, sizeof *x, &exec_class, h, primitive, sql, 0);
+    free(x->base.text);
+    x->base.gate.act.text = x->base.text = neap_strdup(shown);
+    x->base.masked = x->base.params.secret = true;
+    return enter(L, x, NULL);
 }
 
 /* conn:exec(sql, ...) -> {count=, rows=, tag=} | nil, err. Effect: write. */

@@ -25,5 +25,7 @@ void neap_pg_too_many(pg_op *op, long long count);
 /* [-0, +n, e] the whole of exec under a primitive: parameters are the arguments from `first` (0: none). The connection is
  * argument 1; `subject` NULL: its database. */
 int neap_pg_exec(lua_State *L, pg_handle *h, neap_primitive primitive, const char *sql, int first, const char *subject);
+/* [-0, +n, e] the same for a statement of which people, the journal among them, see `shown` instead. */
+int neap_pg_exec_masked(lua_State *L, pg_handle *h, neap_primitive primitive, const char *sql, const char *shown);
 
 #endif

@@ -13,6 +13,7 @@ local connections = require("client.postgres_connections")
 local guardians = require("client.postgres_guardians")
 local raise = require("core.raise")
 local reads = require("client.postgres_reads")
+local roles = require("client.postgres_roles")
 local rows = require("client.postgres_rows")
 local upkeep = require("client.postgres_upkeep")
 local writes = require("client.postgres_writes")
@@ -25,6 +26,7 @@ M.fields = {
   password = { type = "secret", help = "of the role; without it libpq's passfile is asked" },
   user = { type = "string", help = "instead of the URL's" },
   database = { type = "string", help = "instead of the URL's" },
+  roles = { type = "table", help = "{ NAME = secret { … } }: passwords of roles that a runbook may make or log in as" },
   preview = { type = "table", help = "{ user =, password = } of a role that only reads, for previews" },
   standby = { type = "string", help = "URL of a hot standby: previews read there" },
   tls = { type = "string", help = "\"off\": it is known that the server's certificate is not verified" },
@@ -34,7 +36,7 @@ M.fields = {
 }
 
 local methods = {}
-for _, part in ipairs { reads, writes, rows, upkeep } do
+for _, part in ipairs { reads, writes, rows, roles, upkeep } do
   for name, method in pairs(part) do methods[name] = method end
 end
 
