@@ -2,13 +2,15 @@
  * every Lua state, and looking it up must not allocate, because some functions are pushed where nothing may raise. */
 #include "script/function.h"
 
+#include <assert.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "script/raise.h"
 
-enum { NAME = 96, MOST = 1024 };
+enum { NAME = 96, SLOTS = 2048 };                  /* a power of two, at least twice what there is */
 
 static const struct { const char *name; neap_primitive row; } rows[] = {
 #define F(name, id) {name, NEAP_P_##id},
@@ -16,29 +18,49 @@ static const struct { const char *name; neap_primitive row; } rows[] = {
 #undef F
     {NULL, NEAP_P_PURE}};
 
-static struct { lua_CFunction function; int row; } known[MOST];
+enum { ROWS = sizeof rows / sizeof *rows - 1 };
+static_assert(ROWS * 2 <= SLOTS, "functions.def has outgrown the tables of function.c");
+
+/* Two tables with open addressing: row + 1 by name, and what was pushed by address. A start pushes hundreds of functions. */
+static uint16_t by_name[SLOTS];
+static struct { lua_CFunction function; int row; } known[SLOTS];
 static int known_count;
 
-enum { ROWS = sizeof rows / sizeof *rows - 1 };
+static unsigned slot_of_name(const char *name) {
+    uint32_t h = 2166136261u;                      /* FNV-1a */
+    for (; *name; name++) h = (h ^ (unsigned char)*name) * 16777619u;
+    return h % SLOTS;
+}
 
-/* From where the last one was found: functions are registered in the order of the table, nearly. */
-static int find(const char *name) {
-    static int last;
-    for (int n = 0; n < ROWS; n++) {
-        int i = (last + n) % ROWS;
-        if (strcmp(rows[i].name, name) == 0) return last = i;
+static unsigned slot_of(lua_CFunction function) { return (unsigned)((uintptr_t)function * 0x9E3779B97F4A7C15u >> 32) % SLOTS; }
+
+static void index_names(void) {
+    for (int row = 0; row < ROWS; row++) {
+        unsigned i = slot_of_name(rows[row].name);
+        while (by_name[i]) i = (i + 1) % SLOTS;
+        by_name[i] = (uint16_t)(row + 1);
     }
+}
+
+static int find(const char *name) {
+    static bool indexed;
+    if (!indexed) index_names();
+    indexed = true;
+    for (unsigned i = slot_of_name(name); by_name[i]; i = (i + 1) % SLOTS)
+        if (strcmp(rows[by_name[i] - 1].name, name) == 0) return by_name[i] - 1;
     return -1;
 }
 
 static void remember(lua_CFunction function, int row) {
-    if (known_count == MOST) abort();
-    known[known_count].function = function;
-    known[known_count++].row = row;
+    if (++known_count == SLOTS) abort();
+    unsigned i = slot_of(function);
+    while (known[i].function) i = (i + 1) % SLOTS;
+    known[i].function = function;
+    known[i].row = row;
 }
 
 static bool is_known(lua_CFunction function, const char *name) {
-    for (int i = 0; i < known_count; i++)
+    for (unsigned i = slot_of(function); known[i].function; i = (i + 1) % SLOTS)
         if (known[i].function == function && strcmp(rows[known[i].row].name, name) == 0) return true;
     return false;
 }
@@ -88,7 +110,7 @@ void neap_function_adopt(lua_State *L, int table, const char *prefix) {
 const char *neap_function_row(lua_State *L, int index, neap_primitive *row) {
     lua_CFunction function = lua_tocfunction(L, index);
     int best = -1;
-    for (int i = 0; function && i < known_count; i++) {
+    for (unsigned i = slot_of(function); function && known[i].function; i = (i + 1) % SLOTS) {
         if (known[i].function != function) continue;
         if (best < 0 || neap_primitive_effect(rows[known[i].row].row) > neap_primitive_effect(rows[best].row)) best = known[i].row;
     }
