@@ -82,6 +82,32 @@ local function words_of(at, arguments)
   return list
 end
 
+--- The commands that a server was sent while fn ran, but for the mark at the end.
+---@param argv string[] a redis-cli with MONITOR
+---@param cli fun(...): string
+---@param path string file for what it says
+---@param fn fun()
+---@return string[]
+function M.watch(argv, cli, path, fn)
+  local monitor = T.start { argv = argv, cwd = "/", log = path }
+  suite.kept[monitor:pid()] = true
+  local until_ms = T.now_ms() + 10000
+  while not (io.open(path) and suite.read(path):find("OK", 1, true)) and T.now_ms() < until_ms do T.pause(5) end
+  local ok, err = pcall(fn)
+  cli("echo", "the watch is over")
+  while not suite.read(path):find("the watch is over", 1, true) and T.now_ms() < until_ms do T.pause(5) end
+  monitor:kill(15)
+  monitor:wait(5000)
+  monitor:close()
+  if not ok then error(err, 0) end
+  local list = {}
+  for line in suite.read(path):gmatch("[^\n]+") do
+    local words = line:match("%] (.*)$")
+    if words and not words:find("the watch is over", 1, true) then list[#list + 1] = words end
+  end
+  return list
+end
+
 local function add_neap(at)
   --- Start neap with the inventory and the state of this place. options: tty.
   function at.start_neap(arguments, options) return neap.start(words_of(at, arguments), options) end
@@ -107,26 +133,7 @@ local function add_neap(at)
   function at.records() return T.run(function () return assert(journal.read(at.state, at.latest(), 0)) end) end
 
   --- The commands that clients other than redis-cli's own look sent while fn ran, in capitals, without their arguments.
-  function at.watch(fn)
-    local path = at.dir .. "/monitor"
-    local monitor = T.start { argv = { "redis-cli", "-p", tostring(at.port), "monitor" }, cwd = "/", log = path }
-    suite.kept[monitor:pid()] = true
-    local until_ms = T.now_ms() + 10000
-    while not (io.open(path) and suite.read(path):find("OK", 1, true)) and T.now_ms() < until_ms do T.pause(5) end
-    local ok, err = pcall(fn)
-    at.cli("echo", "the watch is over")
-    while not suite.read(path):find("the watch is over", 1, true) and T.now_ms() < until_ms do T.pause(5) end
-    monitor:kill(15)
-    monitor:wait(5000)
-    monitor:close()
-    if not ok then error(err, 0) end
-    local list = {}
-    for line in suite.read(path):gmatch("[^\n]+") do
-      local words = line:match("%] (.*)$")
-      if words and not words:find("the watch is over", 1, true) then list[#list + 1] = words end
-    end
-    return list
-  end
+  function at.watch(fn) return M.watch({ "redis-cli", "-p", tostring(at.port), "monitor" }, at.cli, at.dir .. "/monitor", fn) end
 end
 
 --- A plan's page without what differs from run to run.

@@ -55,7 +55,7 @@ local function environment(options)
   return env
 end
 
---- Start it. options: env, tty, columns (of the terminal), user, cwd.
+--- Start it. options: env, tty, columns (of the terminal), user, cwd, enter (makes of an argv one that runs it elsewhere, as netns.enter).
 ---@param arguments string[]
 ---@param options? table
 ---@return Running
@@ -63,6 +63,7 @@ function M.start(arguments, options)
   options = options or {}
   local argv = { options.user and M.for_everyone() or M.binary() }
   table.move(arguments, 1, #arguments, 2, argv)
+  if options.enter then argv = options.enter(argv) end
   return child.start { argv = argv, env = environment(options), tty = options.tty, columns = options.columns, user = options.user, cwd = options.cwd }
 end
 

@@ -35,6 +35,25 @@ fi
 exec %s "$@"
 ]]
 
+--- The tool of a directory: it counts its calls and then becomes the program.
+---@param dir string
+---@param program string
+function M.write_tool(dir, program)
+  T.mode(suite.write(dir .. "/tool", WRAPPER:format(dir, program)), tonumber("755", 8))
+end
+
+--- The argument lists that the tool of a directory was called with.
+---@param dir string
+---@return string[]
+function M.calls(dir)
+  local file, list = io.open(dir .. "/calls"), {}
+  if file then
+    for line in file:lines() do list[#list + 1] = line end
+    file:close()
+  end
+  return list
+end
+
 --- A folder, an inventory with a database of its own (which a run locks), and a tool for one test. `tool` is "prisma" or "drizzle"; `program` stands in for it.
 ---@param pg table server
 ---@param tool string
@@ -45,8 +64,7 @@ function M.open(pg, tool, program)
   local shop = { dir = dir, folder = dir .. "/migrations", state = dir .. "/state" }
   child.must { argv = { "cp", "-R", tools.migrations[tool], shop.folder } }
   local argv = tools.command(tool)
-  suite.write(dir .. "/tool", WRAPPER:format(dir, program or argv and argv[1] or "/bin/false"))
-  T.mode(dir .. "/tool", tonumber("755", 8))
+  M.write_tool(dir, program or argv and argv[1] or "/bin/false")
   suite.write(dir .. "/inventory.lua", INVENTORY:format(pg.port, pg.database(), shop.folder, dir .. "/tool"))
 
   --- Run neap to its end with the inventory, the state and the password of the shop. options: cwd, env.
@@ -63,14 +81,7 @@ function M.open(pg, tool, program)
   end
 
   --- The argument lists the tool was called with.
-  function shop.calls()
-    local file, list = io.open(dir .. "/calls"), {}
-    if file then
-      for line in file:lines() do list[#list + 1] = line end
-      file:close()
-    end
-    return list
-  end
+  function shop.calls() return M.calls(dir) end
 
   --- Kill neap before the nth call of the tool.
   function shop.kill_at(n) suite.write(dir .. "/kill-at", tostring(n)) end

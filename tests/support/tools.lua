@@ -14,6 +14,7 @@ local M = {}
 local ROOT = (os.getenv("PWD") or ".") .. "/build/tools/"
 
 M.migrations = { prisma = ROOT .. "prisma/prisma/migrations", drizzle = ROOT .. "drizzle/drizzle" }
+M.fixtures = { prisma = "tests/support/tools/prisma/prisma/migrations", drizzle = "tests/support/tools/drizzle/drizzle" } -- the same, without the tools
 M.schema = ROOT .. "prisma/prisma/schema.prisma"
 M.superseded = {
   "20231001000000_init", "20231015000000_products", "20231102000000_import_customers", "20231120000000_orders",

@@ -50,30 +50,9 @@ local function running(ward, pg, user)
   end
 end
 
---- A ward of its own. options: role (owner), schema (M.schema), settings (of the environment).
----@param pg table server
----@param options? table
----@return table ward
-function M.open(pg, options)
-  options = options or {}
-  local dir, role = suite.temp(), options.role or "owner"
-  local ward = { dir = dir, state = dir .. "/state", database = pg.database(), env = { PASSWORD = servers.passwords[role] } }
-  pg.sql(options.schema or M.schema, ward.database)
-  suite.write(dir .. "/inventory.lua", INVENTORY:format(options.settings or "", role, pg.port, ward.database))
-  os.execute(("ln -s '%s/runbooks' '%s/runbooks'"):format(here, dir))
-  running(ward, pg)
-
-  --- The words of a command line.
-  function ward.words(words)
-    local all = table.move(words, 1, #words, 1, {})
-    table.move({ "--state", ward.state, "--width", "1000" }, 1, 4, #all + 1, all)
-    if words[1] ~= "show" and words[1] ~= "gc" then table.move({ "--inventory", dir .. "/inventory.lua" }, 1, 2, #all + 1, all) end
-    if words[1] == "run" or words[1] == "plan" then table.move({ "--env", "demo" }, 1, 2, #all + 1, all) end
-    return all
-  end
-
-  function ward.start(words, tty) return servers.neap.start(ward.words(words), { env = ward.env, cwd = dir, tty = tty }) end
-
+--- What is done with neap where there is `start(words)` and `state`: neap, ends, plan, latest, records, said, held.
+---@param ward table
+function M.operate(ward)
   --- Run neap to its end; `all` is everything it said.
   function ward.neap(words)
     local process = ward.start(words)
@@ -122,6 +101,33 @@ function M.open(pg, options)
     if #wrong > 0 then error(table.concat(wrong, "\n"), 2) end
     return writes
   end
+end
+
+--- A ward of its own. options: role (owner), schema (M.schema), settings (of the environment).
+---@param pg table server
+---@param options? table
+---@return table ward
+function M.open(pg, options)
+  options = options or {}
+  local dir, role = suite.temp(), options.role or "owner"
+  local ward = { dir = dir, state = dir .. "/state", database = pg.database(), env = { PASSWORD = servers.passwords[role] } }
+  pg.sql(options.schema or M.schema, ward.database)
+  suite.write(dir .. "/inventory.lua", INVENTORY:format(options.settings or "", role, pg.port, ward.database))
+  os.execute(("ln -s '%s/runbooks' '%s/runbooks'"):format(here, dir))
+  running(ward, pg)
+
+  --- The words of a command line.
+  function ward.words(words)
+    local all = table.move(words, 1, #words, 1, {})
+    table.move({ "--state", ward.state, "--width", "1000" }, 1, 4, #all + 1, all)
+    if words[1] ~= "show" and words[1] ~= "gc" then table.move({ "--inventory", dir .. "/inventory.lua" }, 1, 2, #all + 1, all) end
+    if words[1] == "run" or words[1] == "plan" then table.move({ "--env", "demo" }, 1, 2, #all + 1, all) end
+    return all
+  end
+
+  function ward.start(words, tty) return servers.neap.start(ward.words(words), { env = ward.env, cwd = dir, tty = tty }) end
+
+  M.operate(ward)
 
   --- The plan's page as it is pinned.
   function ward.page(words)

@@ -75,16 +75,25 @@ local function own_account()
   return line:match("^([^:]+)"), line:match("([^:]*):[^:]*$")
 end
 
+-- The machine's accounts, but root's home is a directory of ours: what somebody who came in leaves there goes away with us.
+local function accounts(server)
+  os.execute("mkdir -p -m 700 " .. server.dir .. "/root")
+  return (suite.read("/etc/passwd"):gsub("^root:([^\n]-):[^:\n]*:[^:\n]*\n", function (known) return ("root:%s:%s/root:/bin/sh\n"):format(known, server.dir) end))
+end
+
 local function write_account(server, options)
-  local id = user_id()
-  server.user, server.home, server.uid = "deploy", server.dir .. "/home", id
+  local id = options.root and 0 or user_id()
+  server.user, server.home, server.uid = options.root and "root" or "deploy", server.dir .. (options.root and "/root" or "/home"), id
   os.execute("mkdir -p -m 700 " .. server.home)
   T.owner(server.home, id)
   local hash = options.password and child.must { argv = { "openssl", "passwd", "-6", "-stdin" }, input = options.password }:gsub("%s", "") or "*"
-  suite.write(server.dir .. "/passwd", ("%sdeploy:%s:%d:%d::%s:/bin/sh\n"):format(suite.read("/etc/passwd"), hash, id, id, server.home))
+  if options.root then return suite.write(server.dir .. "/passwd", accounts(server)) end
+  suite.write(server.dir .. "/passwd", ("%sdeploy:%s:%d:%d::%s:/bin/sh\n"):format(accounts(server), hash, id, id, server.home))
   suite.write(server.dir .. "/group", ("%sdeploy:x:%d:\n"):format(suite.read("/etc/group"), id))
   if options.sudo then
-    suite.write(server.dir .. "/sudoers", "Defaults env_reset\nroot ALL=(ALL:ALL) ALL\ndeploy ALL=(ALL:ALL) NOPASSWD: ALL\n")
+    local kept = {}
+    for variable in pairs(server.env) do kept[#kept + 1] = ('Defaults env_keep += "%s"\n'):format(variable) end
+    suite.write(server.dir .. "/sudoers", "Defaults env_reset\n" .. table.concat(kept) .. "root ALL=(ALL:ALL) ALL\ndeploy ALL=(ALL:ALL) NOPASSWD: ALL\n")
     T.mode(server.dir .. "/sudoers", tonumber("440", 8))
   end
 end
@@ -108,7 +117,9 @@ local function write_config(server)
   add("ListenAddress %s:%d", server.address, server.port)
   add("PidFile none")
   add("AuthorizedKeysFile %s/authorized_keys", server.dir)
-  add("SetEnv NEAP_TEST_SSHD=%s", server.dir)
+  local set = { "SetEnv NEAP_TEST_SSHD=" .. server.dir }   -- sshd obeys only the first such line
+  for variable, value in pairs(server.env) do set[#set + 1] = variable .. "=" .. value end
+  add("%s", table.concat(set, " "))
   for _, kind in ipairs(server.host_keys) do add("HostKey %s", make_key(server.dir .. "/host_" .. kind, kind)) end
   table.move(FIXED, 1, #FIXED, #lines + 1, lines)
   suite.write(server.dir .. "/sshd_config", table.concat(lines, "\n") .. "\n")
@@ -260,7 +271,8 @@ end
 
 --- A running sshd. options: name, address, config (lines that go first in sshd_config, so they win), host_keys and user_keys (kinds;
 --- ed25519 and ecdsa when omitted), password (of the account; also give config = {"PasswordAuthentication yes"}), sudo (the
---- account may `sudo -n` everything), netns (a namespace of servers.netns or of an engine: sessions live in it, the listener
+--- account may `sudo -n` everything), root (true: the account is root, with a home of its own), env (names and values that sessions, and
+--- what they start by sudo, see), netns (a namespace of servers.netns or of an engine: sessions live in it, the listener
 --- does not), own (true: the caller's own account even as root).
 ---@param options? table
 ---@return table server
@@ -273,7 +285,7 @@ function M.start(options)
   os.execute("mkdir -m 711 " .. dir)
   local server = { name = name, dir = dir,
     address = options.address or ADDRESSES[name] or "127.0.0.5", extra = table.move(options.config or {}, 1, #(options.config or {}), 1, {}), netns = options.netns,
-    host_keys = options.host_keys or { "ed25519", "ecdsa" }, user_keys = options.user_keys or { "ed25519", "ecdsa" }, sessions = {} }
+    host_keys = options.host_keys or { "ed25519", "ecdsa" }, user_keys = options.user_keys or { "ed25519", "ecdsa" }, sessions = {}, env = options.env or {} }
   add_words(server)
   add_life(server)
   if T.uid() == 0 then os.execute("mkdir -p -m 755 /run/sshd") end -- where it parts from its privileges; the package's service makes it too
