@@ -106,7 +106,7 @@ local function rows_for(command, words, context)
   local rows = commands.options(command)
   local name = command.runbook and options.first_operand(words, rows)
   if not name then return rows end
-  local ok, info = pcall(runbooks.inspect, name, context)
+  local ok, info = pcall(runbooks.inspect, name, context, words)
   for _, row in ipairs(ok and runbooks.flags(info, rows) or {}) do rows[#rows + 1] = row end
   return rows
 end

@@ -30,7 +30,7 @@ local function read(command, words)
   local runbooks = require "command.runbooks"
   local name = options.first_operand(words, rows)
   if not name then return options.parse(words, rows, command.name) end
-  local info = runbooks.inspect(name, { share = context.share() })
+  local info = runbooks.inspect(name, { share = context.share() }, words)
   local flags = runbooks.flags(info, rows)
   for _, row in ipairs(flags) do rows[#rows + 1] = row end
   local parsed = options.parse(words, rows, command.name)
@@ -53,7 +53,7 @@ local function show_help(command, words, here)
     local name = options.first_operand(words, rows)
     if name then
       local runbooks = require "command.runbooks"
-      local info = runbooks.inspect(name, here)
+      local info = runbooks.inspect(name, here, words)
       here.lines(help().runbook(info, runbooks.flags(info, rows), here.style))
       return 0
     end

@@ -125,7 +125,7 @@ M.sections = {
     paragraphs = {
       "target.KIND \"role\" declares that the runbook needs such a thing and what it calls it. Which machine that is, the inventory says for each environment: see "
         .. "neap-inventory(5). A runbook names no hosts, and only its clauses may use a role.",
-      "params { … } declares what an operator may give: a sentence, a kind (text, name, path, integer, number, boolean, duration, bytes, choice, list), and a default, "
+      "params { … } declares what an operator may give: a sentence, a kind (text, name, path, integer, number, boolean, duration, bytes, choice, list, runbook), and a default, "
         .. "optional = true, or neither when it must be given. A default that is a function is asked once, when the run begins, and is recorded; a resumed run "
         .. "keeps the value. While the runbook is being declared a parameter has no value: use p.name in a clause, or {name} in a text.",
       "The identity of a step is its title as it stands in the file, so two steps may not have the same one, and {name} in it changes nothing.",
@@ -151,12 +151,15 @@ M.sections = {
       { "destroys", "what is lost, in words. The operator types the value of the last {name} in it, under the identity of the targets, before the first write of the run." },
       { "manual", "what a human does and then says so. With a done it is asked whether it was done." },
       { "within", "how long acting and proving may take; the proof alone has thirty seconds when nothing is said." },
+      { "takes", "how long the step usually takes, until runs have measured it." },
       { "retry", "how often to act again after a failure: 3, or { times = 3, every = \"5s\" }. done is asked before every attempt. What was refused, cancelled or is unknown is never tried again." },
       { "max_rows", "no single write of the step may touch more rows; it is rolled back if it would." },
       { "limit", "how many items of each are worked on side by side; one when nothing is said." },
       { "stop_after", "no new item begins once so many have failed; one when nothing is said. What is under way is finished, the step fails and "
         .. "names each item that failed, and a resumed run acts again for those alone." },
-      { "run", "another runbook as one step: \"name\", or { \"name\", parameter = \"text\" or function () … end }." },
+      { "run", "another runbook as one step: \"name\", or { \"name\", parameter = \"text\" or function () … end }. \"{operation}\" runs the one that the operator names: operation is "
+        .. "then a parameter of kind runbook. What is chosen so is loaded with the rest; its steps stand in the plan, its targets are bound, and its own parameters are given beside those of "
+        .. "the runbook (--help with the name shows them) and checked before the first write. A parameter of the same name in both is given to both." },
     },
     examples = { { title = "Asking, bounding, typing the name", text = sessions }, { title = "Items side by side", text = vacuum } },
   },
@@ -183,7 +186,8 @@ M.sections = {
         .. "intercepted: what it would write is listed with its exact text and its target. A run begins with the same survey.",
       "The guard remembers which objects an intercepted write would have changed. A later question about such an object is unknown and names the step that withholds it; "
         .. "no value is ever made up. So a preview of steps that build on one another knows less towards its end, and says so.",
-      "Not promised: that the world is the same when the run begins (every needs is asked again then); that a command declared as a read only reads; how long a change takes; which locks it "
+      "Not promised: that the world is the same when the run begins (every needs is asked again then); that a command declared as a read only reads; that a change takes as long as it did; "
+        .. "which locks it "
         .. "will wait for; what another program does on a connection of its own.",
       "The exit status is 0 when nothing would change, 2 when changes are predicted, 1 when a check failed.",
     },
@@ -192,6 +196,18 @@ M.sections = {
       { "declared", "a check that was really asked with a command of which the author says that it only reads." },
       { "predicted", "a change that was not made, with its exact text." },
       { "unknown", "what depends on a change that was not made." },
+    },
+  },
+  {
+    title = "How long it takes, and the window",
+    paragraphs = {
+      "A step's time is that of the newest twenty runs of the runbook in the environment: as a rule, and in 19 of 20 cases. A step that none of them measured takes what its takes says; "
+        .. "without one nobody knows, and it counts as nothing. Taking a step back takes what undoing it took, or as long as the step itself until somebody had to. The plan shows it all.",
+      "In an environment with a window no step acts outside of it. A run begins only when there is time for its steps and for taking all of them back; later no step acts that would not leave time "
+        .. "to take it back. The plan names the moment by which the run must begin, and the last one to turn back: the end of the window less what taking everything back takes. After that the "
+        .. "shorter way is taken. No flag overrides this.",
+      "runbook \"…\" { window = \"needed\" } is work that belongs into a window (a major version, a restore, a migration that destroys): a protected environment that names none refuses it, and "
+        .. "whatever runs it. window = \"anytime\" is work that must be possible outside of one: a backup, an emergency.",
     },
   },
   {

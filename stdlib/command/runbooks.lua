@@ -12,12 +12,31 @@ function M.folders(context)
   return load.folders(context.share)
 end
 
+-- The runbooks that parameters name, looked for before the other words can be read: their own parameters are flags too.
+local function chosen(info, words)
+  local given = {}
+  for _, param in ipairs(info.params) do
+    local flag = param.kind == "runbook" and param.name:gsub("_", "-")
+    for at, word in ipairs(flag and words or {}) do
+      local value = word:match("^%-%-[%w-]+=(.*)$") or words[at + 1]
+      if word:match("^%-%-([%w-]+)") == flag then given[param.name] = value end
+      local name, set = (word:match("^%-%-set=(.*)$") or words[at - 1] == "--set" and word or ""):match("^([%w_-]+)=(.*)$")
+      if name and name:gsub("_", "-") == flag then given[param.name] = set end
+    end
+  end
+  return given
+end
+
 ---@param name string name or path
 ---@param context table
+---@param words? string[] of the command line: they may name a runbook that a step of this one runs
 ---@return table {name, title, why, params, steps, destroys, file}
-function M.inspect(name, context)
+function M.inspect(name, context, words)
   local folders = M.folders(context)
-  return load.inspect(load.find(name, folders), { folders = folders })
+  local path = load.find(name, folders)
+  local info = load.inspect(path, { folders = folders })
+  local given = chosen(info, words or {})
+  return next(given) and load.inspect(path, { folders = folders, given = given }) or info
 end
 
 ---Parameters of a runbook as rows of options; a name that is an option of ours is reached by --set.
@@ -31,7 +50,8 @@ function M.flags(inspected, taken)
     local flag = param.name:gsub("_", "-")
     if not reserved[flag] then
       local boolean = param.kind == "boolean"
-      rows[#rows + 1] = { name = flag, value = not boolean and (param.kind or "value"):upper() or nil, boolean = boolean, help = param.help or "", parameter = param.name,
+      rows[#rows + 1] = { name = flag, value = not boolean and (param.kind or "value"):upper() or nil, boolean = boolean, help = param.help or "",
+        parameter = param.name, complete = param.kind == "runbook" and "runbook" or nil,
         among = param.choices, default = param.default, optional = param.optional, example = param.example,
         required = param.default == nil and not param.optional }
     end

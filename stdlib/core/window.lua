@@ -52,4 +52,20 @@ function M.holds(window, wall_ms)
   return (opens(today) and now >= window.from) or (opens(today + 6) and now < window.to)
 end
 
+--- The window that is open at this moment, or else the next one.
+---@param window table
+---@param wall_ms integer milliseconds since 1970, UTC
+---@return integer opens milliseconds since 1970
+---@return integer closes the first moment after it
+function M.span(window, wall_ms)
+  local minute = 60000
+  local length = window.to - window.from + (window.to < window.from and day_minutes or 0)
+  local today = wall_ms // (day_minutes * minute)
+  for day = today - 1, today + 8 do
+    local opens = (day * day_minutes + window.from) * minute
+    local closes = opens + length * minute
+    if closes > wall_ms and (not window.days or window.days[(day + 4) % 7]) then return opens, closes end
+  end
+end
+
 return M

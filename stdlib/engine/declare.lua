@@ -24,15 +24,19 @@ M.CLAUSES = {
   destroys = { types = { "string" }, help = "what is lost; the operator types the name in braces" },
   manual = { types = { "string" }, help = "what a human does, and says so" },
   within = { types = { "duration" }, help = "how long acting and proving may take" },
+  takes = { types = { "duration" }, help = "how long it usually takes, until runs have measured it" },
   retry = { types = { "number", "table" }, help = "how often to act again: 3, or { times = 3, every = \"5s\" }" },
   max_rows = { types = { "number" }, help = "no write of this step may touch more rows" },
   limit = { types = { "number" }, help = "how many items of each run side by side" },
   stop_after = { types = { "number" }, help = "no new item of each begins once so many have failed" },
-  run = { types = { "string", "table" }, help = "another runbook: \"name\", or { \"name\", param = function () … end }" },
+  run = { types = { "string", "table" }, help = "another runbook: \"name\", \"{param}\", or { \"name\", param = function () … end }" },
 }
 
-local RUNBOOK_FIELDS = { "why", "on_failure", "retired" }
+local RUNBOOK_FIELDS = { "why", "on_failure", "retired", "window" }
 local ON_FAILURE = { "undo", "hold", "abort" }
+
+-- Work that belongs into a maintenance window, and work that must be possible outside of one (a backup, an emergency).
+local WINDOW = { "needed", "anytime" }
 
 local function where_of(level)
   local ok, message = pcall(error, "", level + 2)
@@ -202,11 +206,14 @@ local function word_runbook(model)
         for _, field in ipairs(RUNBOOK_FIELDS) do known = known or field == name end
         if not known then refuse(where, ("runbook has no field \"%s\""):format(tostring(name)), text.suggest(name, RUNBOOK_FIELDS)) end
       end
-      local choice = fields.on_failure
+      local choice, class = fields.on_failure, fields.window
+      if class ~= nil and class ~= "needed" and class ~= "anytime" then
+        refuse(where, ("window cannot be \"%s\""):format(tostring(class)), text.suggest(tostring(class), WINDOW))
+      end
       if choice and not (choice == "undo" or choice == "hold" or choice == "abort") then
         refuse(where, ("on_failure cannot be \"%s\""):format(tostring(choice)), text.suggest(choice, ON_FAILURE))
       end
-      model.why, model.on_failure, model.retired = fields.why, choice or "undo", fields.retired
+      model.why, model.on_failure, model.retired, model.window = fields.why, choice or "undo", fields.retired, class
     end
   end
 end
@@ -255,7 +262,7 @@ end
 ---@param outer string id of the step that runs it
 ---@param taken table the ids of the whole run
 function M.nest(model, outer, taken)
-  for _, step in ipairs(model.order) do step.id = slug(outer .. " " .. step.id, taken, NESTED_ID) end
+  for _, step in ipairs(model.order) do step.own, step.id = step.id, slug(outer .. " " .. step.id, taken, NESTED_ID) end
 end
 
 --- Number the steps and check what can only be checked at the end of the file.

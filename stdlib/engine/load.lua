@@ -9,6 +9,7 @@ local declare = require("engine.declare")
 local file = require("native.file")
 local guard_words = require("engine.words")
 local modules = require("engine.modules")
+local params = require("engine.params")
 local raise = require("core.raise")
 local sandbox = require("engine.sandbox")
 local system = require("native.system")
@@ -87,9 +88,46 @@ local function declare_phase(chunk)
   error(err, 0)
 end
 
+-- Which runbook a step runs: its name, or the one that a parameter of that kind was given. Nil when none was given yet.
+local function runs(model, step, given)
+  local run = step.clauses.run
+  local name = type(run) == "table" and run[1] or run
+  local param = type(name) == "string" and name:match("^{([%a_][%w_]*)}$")
+  if not param then return name end
+  local spec = model.params.specs[param]
+  if not spec or spec.kind ~= "runbook" then
+    raise("invalid", ("step \"%s\" runs {%s}, which is no parameter of kind \"runbook\""):format(step.title, param), nil, { where = step.where })
+  end
+  step.chosen = true
+  return given[param] or spec.default
+end
+
+-- The runbooks inside this one are loaded with it: their steps are part of the plan, their texts of the record.
+local function load_children(model, options)
+  for _, step in ipairs(model.order) do
+    local name = step.kind == "run" and runs(model, step, options.given or {})
+    if name then
+      step.child = M.load(M.find(name, options.folders or {}), {
+        results = options.results, run_id = options.run_id, folders = options.folders, depth = (options.depth or 0) + 1, name = name, given = options.given,
+        outer = step.id, ids = options.ids or model.ids })
+    end
+  end
+end
+
+--- Does a parameter of this name belong to a runbook that an operator chose for one of the steps?
+---@param model table
+---@param name string
+---@return boolean
+function M.takes(model, name)
+  for _, step in ipairs(model.order) do
+    if step.child and step.chosen and step.child.params.specs[name] or step.child and M.takes(step.child, name) then return true end
+  end
+  return false
+end
+
 --- Load a runbook.
 ---@param path string
----@param options table {results=fn(step), run_id=, name=, folders=, depth=}
+---@param options table {results=fn(step), run_id=, name=, folders=, depth=, given= texts of parameters that name a runbook}
 ---@return table model
 function M.load(path, options)
   options = options or {}
@@ -109,14 +147,7 @@ function M.load(path, options)
   close_modules()
   declare.finish(model, path)
   if options.outer then declare.nest(model, options.outer, options.ids) end
-  for _, step in ipairs(model.order) do
-    if step.kind == "run" then
-      local name = type(step.clauses.run) == "table" and step.clauses.run[1] or step.clauses.run
-      step.child = M.load(M.find(name, options.folders or {}), {
-        results = options.results, run_id = options.run_id, folders = options.folders, depth = (options.depth or 0) + 1, name = name,
-        outer = step.id, ids = options.ids or model.ids })
-    end
-  end
+  load_children(model, options)
   return model
 end
 
@@ -136,10 +167,21 @@ function M.texts(model, into)
   return into
 end
 
+-- The parameters an operator may give: those of the runbook, then those of the runbooks chosen for its steps. A name that both have is given to both.
+local function described(model, into, seen)
+  for _, param in ipairs(params.describe(model.params)) do
+    if not seen[param.name] then into[#into + 1] = param end
+    seen[param.name] = true
+  end
+  for _, step in ipairs(model.order) do
+    if step.child and step.chosen then described(step.child, into, seen) end
+  end
+  return into
+end
+
 --- What `list` and `help` show, without binding anything.
 function M.inspect(path, options)
   local model = M.load(path, options)
-  local params = require("engine.params")
   local steps, destroys = {}, {}
   for _, step in ipairs(model.order) do
     steps[#steps + 1] = { number = step.number, title = step.title, kind = step.kind, destroys = step.clauses.destroys }
@@ -147,7 +189,7 @@ function M.inspect(path, options)
   end
   local targets = {}
   for _, slot in ipairs(model.roles or {}) do targets[#targets + 1] = { role = slot.role, kind = slot.kind } end
-  return { name = model.name, title = model.title, why = model.why, params = params.describe(model.params), steps = steps,
+  return { name = model.name, title = model.title, why = model.why, params = described(model, {}, {}), steps = steps,
     destroys = destroys, targets = targets, retired = model.retired, file = path }
 end
 

@@ -77,6 +77,13 @@ M.KINDS = {
       return n
     end,
   },
+  runbook = {
+    help = "the name of a runbook",
+    read = function (_, s)
+      if s == "" or s:find("%c") or s:find("..", 1, true) then return nil, "must be the name of a runbook" end
+      return s
+    end,
+  },
   choice = {
     help = "one of its choices",
     read = function (spec, s)
@@ -127,6 +134,9 @@ local function check_spec(name, spec, where)
   spec.kind = spec.kind or (spec.choices and "choice") or "text"
   if not M.KINDS[spec.kind] then no(("has an unknown kind \"%s\""):format(tostring(spec.kind)), text.suggest(spec.kind, text.keys(M.KINDS))) end
   if spec.kind == "choice" and type(spec.choices) ~= "table" then no("has no choices") end
+  if spec.kind == "runbook" and type(spec.default) == "function" or spec.kind == "runbook" and spec.optional then
+    no("names a runbook: it is given, or its default is a text", "What a step runs is known when the runbook is loaded.")
+  end
   if type(spec.default) ~= "function" and spec.default ~= nil then
     local read, why = fits(spec, spec.default)
     if read == nil then no("has a default that does not fit: it " .. why) end

@@ -13,6 +13,7 @@ local guard = require("native.guard")
 local items = require("engine.items")
 local raise = require("core.raise")
 local session = require("engine.session")
+local timing = require("engine.timing")
 local words = require("engine.words")
 
 local Survey = {}
@@ -318,9 +319,15 @@ function Survey:manual(step)
   end
 end
 
---- The parameters a nested runbook gets: functions are asked as every clause that reads is, texts are filled.
+--- The parameters a nested runbook gets: functions are asked as every clause that reads is, texts are filled. One that was chosen by the
+--- operator gets what the operator gave for it, too.
 function M.child_params(run, step)
   local given, spec = {}, step.clauses.run
+  if step.chosen then
+    for name, value in pairs(run.passed) do
+      if step.child.params.specs[name] then given[name] = value end
+    end
+  end
   if type(spec) == "string" then return given end
   for name, value in pairs(spec) do
     if type(value) == "function" then
@@ -395,7 +402,7 @@ function M.survey(opened, recorded)
   guard.reads()
   guard.predictions()
   local survey = setmetatable({ params = opened.params, targets = opened.targets, steps = {}, numbers = {}, labels = {}, owed = {}, results = recorded or {},
-    completed = opened.completed or {}, given = opened.given or {}, predicted = 0, failures = 0, unseen = {} }, Survey)
+    completed = opened.completed or {}, given = opened.given or {}, passed = opened.passed, predicted = 0, failures = 0, unseen = {} }, Survey)
   for _, step in ipairs(opened.model.order) do
     if not survey.completed[step.id] then survey:step(step, step.number) end
   end
@@ -436,6 +443,7 @@ function M.run(ctx)
   local ok, surveyed = pcall(function ()
     local data = M.survey(opened)
     data.blocked = blockers(opened)
+    data.time = timing.forecast(opened, data)
     return data
   end)
   session.close(opened)

@@ -22,10 +22,10 @@ local session = require("engine.session")
 local step_engine = require("engine.step")
 local system = require("native.system")
 local task = require("native.task")
+local timing = require("engine.timing")
 local unwind = require("engine.unwind")
 local value = require("native.value")
 local words = require("engine.words")
-local window = require("core.window")
 
 local Run = {}
 Run.__index = Run
@@ -66,13 +66,14 @@ function Run.plain(result)
   return value.encode(result)
 end
 
---- No intent outside the environment's window: what was begun inside ends, nothing new begins.
-function Run:check_window()
-  local open = self.environment.settings.window
-  if open and not window.holds(open, system.wall_ms()) then
-    raise("refused", ("it is outside the window %s of environment \"%s\""):format(open.text, self.environment.name),
-      "The window is in UTC; it is set in the inventory and no flag overrides it.")
-  end
+--- No intent outside the environment's window: what was begun inside ends, nothing new begins; nor what would not fit into what is left of it.
+---@param step table|nil the step that is about to act; nil before the first one
+---@param surveyed table|nil before the first one: what the survey found
+function Run:check_window(step, surveyed)
+  self.timing = self.timing or timing.guarding(self)
+  if not self.timing then return end
+  if step then return timing.check_step(self, step) end
+  self.record:event("notice", "", { severity = "info", from = "neap", text = timing.check_start(self, surveyed) })
 end
 
 -- ---- stopping ----
@@ -315,7 +316,8 @@ function M.begin(run)
   local recorded = session.recorded_params(run.params)
   local body = { run = run.run_id, runbook = model.name, title = model.title, why = model.why, file = system.realpath(model.file) or model.file, environment = run.environment.name,
     inventory = system.realpath(session.inventory_path(run.ctx.inventory)), user = system.user(), uid = system.uid(), host = system.host(), pid = system.pid(), started = system.started(system.pid()),
-    version = system.version(), stdlib = system.stdlib(), params = recorded.params, secret_params = recorded.secret_params, modules = load.texts(model),
+    version = system.version(), stdlib = system.stdlib(), params = recorded.params, secret_params = recorded.secret_params,
+    passed = next(run.passed) and run.passed or nil, modules = load.texts(model),
     text = model.source, hash = model.hash, targets = targets_body(run.targets), steps = steps_body(model) }
   run.record:event("run", "", body)
   run.record:sync()
@@ -339,7 +341,7 @@ function M.prepare(run)
   local surveyed = plan.survey(run, run.step_results)
   run.record:event("plan", "", plan_body(surveyed))
   refuse_failed(run, surveyed)
-  if surveyed.exit == 2 then run:check_window() end
+  if surveyed.exit == 2 then run:check_window(nil, surveyed) end
   ask.confirm(run, surveyed)
 end
 

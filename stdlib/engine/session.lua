@@ -164,13 +164,38 @@ function M.enter(session)
   session.binding = new_binding(session)
 end
 
+-- What was given, parted into what is the runbook's own and what goes to the runbooks chosen for its steps; a name that both have goes to both.
+local function part(model, given)
+  local own, passed = {}, {}
+  for name, value in pairs(given) do
+    local theirs = load.takes(model, name)
+    if theirs then passed[name] = value end
+    if model.params.specs[name] or not theirs then own[name] = value end
+  end
+  return own, passed
+end
+
+-- Kept to be read, however deep.
+local function refuse_retired(model)
+  if model.retired then raise("refused", ("\"%s\" is retired: %s"):format(model.name, tostring(model.retired)), "It is kept to be read.") end
+  for _, step in ipairs(model.order) do
+    if step.child then refuse_retired(step.child) end
+  end
+end
+
 -- What happens to a session between being loaded and being usable; whatever it opened is closed by the caller when it raises.
 local function prepare(session, options)
   local ctx = session.ctx
   M.enter(session)
   bind_all(session, session.model)
   session.binding:seal()
-  session.params = options.recorded and M.restore_params(session, session.model, options.recorded) or M.read_params(session, session.model, ctx.arguments or {})
+  if options.recorded then
+    session.passed, session.params = options.recorded.passed or {}, M.restore_params(session, session.model, options.recorded)
+  else
+    local own
+    own, session.passed = part(session.model, ctx.arguments or {})
+    session.params = M.read_params(session, session.model, own)
+  end
   session.targets = M.identify(session)
 end
 
@@ -193,12 +218,10 @@ function M.open(ctx, options)
   local folders = load.folders(ctx.share)
   session.model = load.load(options.path or load.find(ctx.runbook, folders), {
     run_id = session.run_id, folders = folders, source = options.source,
-    name = name_of(ctx.runbook),
+    name = name_of(ctx.runbook), given = options.recorded and options.recorded.params or ctx.arguments,
     results = function (step) return M.result_of(step) end,
   })
-  if session.model.retired then
-    raise("refused", ("\"%s\" is retired: %s"):format(session.model.name, tostring(session.model.retired)), "It is kept to be read.")
-  end
+  refuse_retired(session.model)
   function session.checked() end
   function session.noted() end
   function session.reported() end

@@ -55,7 +55,7 @@ end
 
 -- The intent is durable before the act begins, and from then on undo and after are owed.
 local function intend(run, step, item, attempt)
-  run:check_window()
+  run:check_window(step)
   hold.prove(run)
   hold.hold(run)
   task.act(run.record:event("step", step.id, { state = "intent", number = step.number, attempt = attempt, item = M.key_of(item) }))

@@ -52,6 +52,23 @@ describe("neap", function()
     assert.matches("Did you mean --who?", r.err, 1, true)
   end)
 
+  it("shows and takes the parameters of the runbook that another one is told to run", function()
+    suite.write(place .. "/outer.lua", [[
+      runbook "Outer" { why = "x" } local p = params { operation = { "what to run", kind = "runbook" } } step "Run it" { run = "{operation}" }]])
+    local inner = place .. "/hello.lua"
+    for _, words in ipairs { { "--operation", inner }, { "--operation=" .. inner }, { "--set", "operation=" .. inner } } do
+      local r = neap({ "run", place .. "/outer.lua", "--help", table.unpack(words) }, {})
+      assert.matches("--operation RUNBOOK", r.out, 1, true)
+      assert.matches("--who NAME", r.out, 1, true)
+      assert.equal(0, neap({ "check", place .. "/outer.lua", "--who", "amelie", table.unpack(words) }, {}).code)
+    end
+    assert.not_matches("--who", neap({ "run", place .. "/outer.lua", "--help" }, {}).out, 1, true)
+    local r = neap({ "check", place .. "/outer.lua", "--who", "amelie" }, {})
+    assert.equal(64, r.code)
+    assert.matches('unknown flag "--who"', r.err, 1, true)
+    assert.matches("--who\t", neap({ "__complete", "run", place .. "/outer.lua", "--operation", inner, "--wh" }, {}).out, 1, true)
+  end)
+
   it("has nothing to say of runs when there are none", function()
     assert.equal("No run is recorded here.\n", neap({ "history" }, {}).out)
     assert.equal(0, neap({ "journal", "verify" }, {}).code)

@@ -31,6 +31,16 @@ describe("a window", function ()
     assert.is_true(window.holds(w, at(3, 0, 2)))
   end)
 
+  it("says when it opens and closes, or will", function ()
+    local w = window.parse "Sat,Sun 22:30-01:00"
+    assert.same({ at(22, 30), at(1, 0, 1) }, { window.span(w, at(12, 0)) })
+    assert.same({ at(22, 30), at(1, 0, 1) }, { window.span(w, at(0, 59, 1)) })
+    assert.same({ at(22, 30, 1), at(1, 0, 2) }, { window.span(w, at(1, 0, 1)) })
+    assert.same({ at(22, 30, 7), at(1, 0, 8) }, { window.span(w, at(1, 0, 2)) })
+    w = window.parse "02:00-04:00"
+    assert.same({ at(2, 0, 1), at(4, 0, 1) }, { window.span(w, at(4, 0)) })
+  end)
+
   it("refuses what is none", function ()
     for _, text in ipairs { "", "2-4", "02:00", "25:00-26:00", "Xyz 02:00-04:00", "02:00-02:00" } do
       local ok, err = pcall(window.parse, text)

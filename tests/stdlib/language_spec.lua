@@ -605,6 +605,57 @@ describe("run", function ()
     has(p.steps[1].error, "missing: --key")
   end)
 
+  local OUTER = [[local p = params { what = { "w", kind = "runbook" }, key = { "k", kind = "name" }, bound = { "b", kind = "integer", default = 1 } }
+    step "First" { act = function () w:set("first" .. p.key, 1) end, done = function () return w:get("first" .. p.key) == 1 end }
+    step "In" { run = "{what}" } step "Last" { act = set "last", done = is "last" }]]
+
+  it("runs the runbook that the operator names, whose parameters are given beside", function ()
+    local ctx, w = nested(OUTER, (INNER:gsub("k\", kind = \"name\" }", "%0, more = { \"m\", kind = \"integer\" }")), { arguments = { what = "inner", key = "x", more = "7" } })
+    local p = w.try(plan.run, ctx)
+    assert.same({ 1, "2.1", 3 }, { p.steps[1].number, p.steps[2].number, p.steps[3].number })
+    w.fail.last = 1
+    assert.equal(1, w.try(run.run, ctx))
+    assert.same({ "firstx", "x", "last", "unx" }, w.log)
+    w.log, w.values.x = {}, 0
+    local again = w.context { run = run_id(w) }
+    again.share = ctx.share
+    assert.equal(0, w.try(resume.run, again))
+    assert.same({ "x", "last" }, w.log)
+  end)
+
+  it("checks what the named runbook is given before anything is written", function ()
+    local more = (INNER:gsub("k\", kind = \"name\" }", "%0, more = { \"m\", kind = \"integer\" }"))
+    local function fails(arguments, sentence, inner)
+      local ctx, w = nested(OUTER, inner or more, { arguments = arguments })
+      local code, err = w.try(run.run, ctx)
+      assert.not_equal(0, code)
+      has(err or w.last("end").message, sentence)
+      assert.same({}, w.log)
+    end
+    fails({ what = "inner", key = "x" }, "missing: --more")
+    fails({ what = "inner", key = "x", more = "many" }, "must be a whole number")
+    fails({ what = "inner", key = "x", more = "1", none = "1" }, "no parameter --none")
+    fails({ key = "x" }, "missing: --what")
+    fails({ what = "iner", key = "x" }, "Did you mean inner?")
+    local ctx, w = nested(OUTER, INNER, { arguments = { what = "old", key = "x" } })
+    suite.write(w.dir .. "/share/runbooks/old.lua", "runbook 'Old' { retired = 'gone' } step 'A' { needs = function () end }")
+    local _, err = w.try(run.run, ctx)
+    has(err, "is retired: gone")
+  end)
+
+  it("names a parameter of that kind, which is given or has a text", function ()
+    for source, sentence in pairs {
+      ["step 'In' { run = '{what}' }"] = "which is no parameter of kind",
+      ["local p = params { what = { 'w' } } step 'In' { run = '{what}' }"] = "which is no parameter of kind",
+      ["local p = params { what = { 'w', kind = 'runbook', optional = true } } step 'In' { run = '{what}' }"] = "names a runbook: it is given",
+      ["local p = params { what = { 'w', kind = 'runbook', default = function () end } } step 'In' { run = '{what}' }"] = "names a runbook: it is given",
+    } do
+      local ctx, w = nested(source, INNER)
+      local _, err = w.try(plan.run, ctx)
+      has(err, sentence)
+    end
+  end)
+
   it("identifies the targets that only the inner runbook names", function ()
     local ctx, w = nested("step 'In' { run = 'inner' }", "local x = target.toy 'x' step 'A' { needs = function () check(x:get 'a' == nil, 'x answers') end }")
     local _, err = w.try(plan.run, ctx)
