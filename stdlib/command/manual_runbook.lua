@@ -170,7 +170,8 @@ M.sections = {
         .. "after may write. Every write is recorded before it begins and after it ends, and the record is on disk before the write begins.",
       "Words for clauses: check(ok, \"truth hoped for\", actual), check.same(a, b, truth), check.at_least, check.at_most; wait_until(fn, { every =, within =, times = }); "
         .. "note(format, …) for a line of evidence; report { title =, columns =, rows =, remark = } for a table; "
-        .. "try(fn, …) for an error that is expected; scratch \"name\" for a name that only this run has, and what is made under it neap gc removes when the run no longer can; require \"std.NAME\" for words of the trade; "
+        .. "try(fn, …) for an error that is expected; scratch \"name\" for a name that only this run has, and what is made under it neap gc removes when the run no longer can; "
+        .. "stamp() for the moment the run began, \"20260425T020005Z\": one reading of the clock, the same in every step and after a resume; require \"std.NAME\" for words of the trade; "
         .. "step:result() for what an earlier act returned.",
       "wait_until asks until the function says yes, as often in a row as times says: wait_until(function () return site:healthy() end, { every = \"5s\", within = \"2m\", "
         .. "times = 3 }) lets a page that answers once and falls over again not pass for a healthy one.",
@@ -187,8 +188,7 @@ M.sections = {
       "The guard remembers which objects an intercepted write would have changed. A later question about such an object is unknown and names the step that withholds it; "
         .. "no value is ever made up. So a preview of steps that build on one another knows less towards its end, and says so.",
       "Not promised: that the world is the same when the run begins (every needs is asked again then); that a command declared as a read only reads; that a change takes as long as it did; "
-        .. "which locks it "
-        .. "will wait for; what another program does on a connection of its own.",
+        .. "which locks it will wait for; what another program does on a connection of its own.",
       "The exit status is 0 when nothing would change, 2 when changes are predicted, 1 when a check failed.",
     },
     terms = {

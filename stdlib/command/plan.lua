@@ -21,7 +21,7 @@ local function published(data)
     steps[n] = { number = step.number, id = step.id, title = step.title, sign = step.sign, label = step.label, destroys = step.destroys,
       manual = step.manual, withheld = step.withheld, failed = step.failed, time = step.time, lines = lines }
   end
-  return { schema = json.schema, kind = "plan", runbook = data.runbook, title = data.title, environment = data.environment,
+  return { schema = json.schema, kind = "plan", runbook = data.runbook, title = data.title, environment = data.environment, stamp = data.stamp,
     params = data.params, targets = targets, steps = steps, tally = data.tally, unseen = data.unseen, blocked = data.blocked, time = data.time, exit = data.exit }
 end
 

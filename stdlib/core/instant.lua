@@ -36,4 +36,11 @@ function M.stamp(ms)
   return M.date(ms) .. " " .. M.time(ms) .. "Z"
 end
 
+---"20260425T020005Z", for the names of what is made then
+---@param ms integer
+---@return string
+function M.compact(ms)
+  return (M.date(ms) .. "T" .. M.time(ms)):gsub("[-:]", "") .. "Z"
+end
+
 return M

@@ -108,7 +108,7 @@ local function load_children(model, options)
     local name = step.kind == "run" and runs(model, step, options.given or {})
     if name then
       step.child = M.load(M.find(name, options.folders or {}), {
-        results = options.results, run_id = options.run_id, folders = options.folders, depth = (options.depth or 0) + 1, name = name, given = options.given,
+        results = options.results, run_id = options.run_id, folders = options.folders, depth = (options.depth or 0) + 1, name = name, given = options.given, stamp = options.stamp,
         outer = step.id, ids = options.ids or model.ids })
     end
   end
@@ -127,7 +127,7 @@ end
 
 --- Load a runbook.
 ---@param path string
----@param options table {results=fn(step), run_id=, name=, folders=, depth=, given= texts of parameters that name a runbook}
+---@param options table {results=fn(step), run_id=, name=, folders=, depth=, given= texts of parameters that name a runbook, stamp= when the run began}
 ---@return table model
 function M.load(path, options)
   options = options or {}
@@ -135,7 +135,7 @@ function M.load(path, options)
   local source = options.source or read(path)
   local words, model = declare.words(options.results or function () raise("usage", "results exist in clauses only") end)
   for _, word in ipairs { "check", "wait_until", "note", "report", "try" } do words[word] = guard_words[word] end
-  words.scratch = declare.scratch(options.run_id)
+  words.scratch, words.stamp = declare.scratch(options.run_id), function () return options.stamp or "19700101T000000Z" end
   local environment, close_modules
   words.require, close_modules = modules.words(model, path:match("^(.*)/[^/]*$") or ".", function () return environment end)
   environment = sandbox.environment(words, "runbook")

@@ -416,7 +416,7 @@ function M.survey(opened, recorded)
   for _, entry in ipairs(survey.steps) do
     if entry.label ~= "already" and entry.step.kind ~= "check" then changes = changes + 1 end
   end
-  return { runbook = opened.model.name, title = opened.model.title, environment = opened.environment.name, params = session.shown_params(opened),
+  return { runbook = opened.model.name, title = opened.model.title, environment = opened.environment.name, stamp = opened.stamp, params = session.shown_params(opened),
     targets = opened.targets, steps = survey.steps, tally = tally, unseen = unseen,
     exit = tally.failed > 0 and 1 or changes > 0 and 2 or 0 }
 end

@@ -7,6 +7,7 @@ local binding = require("engine.binding")
 local context = require("engine.context")
 local file = require("native.file")
 local guard = require("native.guard")
+local instant = require("core.instant")
 local inventory = require("engine.inventory")
 local ledger = require("engine.ledger")
 local load = require("engine.load")
@@ -214,10 +215,11 @@ end
 function M.open(ctx, options)
   options = options or {}
   sandbox.limit()
-  local session = { ctx = ctx, run_id = options.run_id or "plan", results = {} }
+  local session = { ctx = ctx, run_id = options.run_id or "plan", results = {},
+    stamp = options.recorded and options.recorded.stamp or instant.compact(system.wall_ms()) }
   local folders = load.folders(ctx.share)
   session.model = load.load(options.path or load.find(ctx.runbook, folders), {
-    run_id = session.run_id, folders = folders, source = options.source,
+    run_id = session.run_id, stamp = session.stamp, folders = folders, source = options.source,
     name = name_of(ctx.runbook), given = options.recorded and options.recorded.params or ctx.arguments,
     results = function (step) return M.result_of(step) end,
   })

@@ -666,6 +666,27 @@ describe("run", function ()
   end)
 end)
 
+describe("stamp", function ()
+  it("is the moment the run began, the same in every step, in a runbook inside and after a resume", function ()
+    local w = world.new()
+    os.execute("mkdir -p " .. w.dir .. "/share/runbooks")
+    suite.write(w.dir .. "/share/runbooks/inner.lua", [[runbook 'Inner' {} local w = target.toy 'w'
+      step 'A' { act = function () w:set('inner', stamp()) end, done = function () return w:get 'inner' end }]])
+    local path = w.runbook([[local began = stamp()
+      step "A" { act = function () w:set("first", began) end, done = function () return w:get "first" end }
+      step "In" { run = "inner" }
+      step "B" { act = function () w:set("last", stamp()) end, done = function () return w:get "last" end }]])
+    w.fail.last = 1
+    local ctx = w.context { runbook = path, share = w.dir .. "/share" }
+    assert.equal(1, w.try(run.run, ctx))
+    local id, began = run_id(w), w.values.first
+    assert.matches("^%d%d%d%d%d%d%d%dT%d%d%d%d%d%dZ$", began)
+    T.pause(1100)
+    assert.equal(0, w.try(resume.run, w.context { run = id, share = w.dir .. "/share" }))
+    assert.same({ began, began, began }, { w.values.first, w.values.inner, w.values.last })
+  end)
+end)
+
 describe("manual", function ()
   local BODY = [[step "Pull the plug of {rack}" { manual = "Pull it in {rack}", done = function () return w:get "pulled" == 1 end } step "B" { act = set "b", done = is "b" }]]
   BODY = [[local p = params { rack = { "r", default = "r7" } } ]] .. BODY

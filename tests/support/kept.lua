@@ -23,13 +23,13 @@ local function lines_of(plan)
   return by_step
 end
 
--- A name that only the run has is another one in the plan.
-local function as_planned(text, run) return (text:gsub("__" .. run, "__plan")) end
+-- A name that only the run has is another one in the plan, and so is the moment it began.
+local function as_planned(text, run, stamps) return (text:gsub("__" .. run, "__plan"):gsub(stamps[1], stamps[2])) end
 
-local function is_announced(known, body, run)
+local function is_announced(known, body, run, stamps)
   if not known then return false end
   if body.primitive == "pg.begin" then return known.open or next(known.predicted) ~= nil end
-  return known.open or known.predicted[("%s\0%s\0%s"):format(body.primitive, body.target or "", as_planned(body.text or "", run))] or false
+  return known.open or known.predicted[("%s\0%s\0%s"):format(body.primitive, body.target or "", as_planned(body.text or "", run, stamps))] or false
 end
 
 --- Everything in which the run was not as the plan said; empty when it was.
@@ -41,14 +41,14 @@ end
 ---@return integer proofs how many green proofs were asked again
 function M.compare(plan, records, run)
   local steps, wrong, undoing = lines_of(plan), {}, {}
-  local writes, proofs = 0, 0
+  local writes, proofs, stamps = 0, 0, { records[1].body.stamp or "\0", plan.stamp or "" }
   for _, r in ipairs(records) do
     local known = steps[r.step]
     if r.kind == "owed" then undoing[r.step] = r.body.clause == "undo" end
     if r.kind == "settled" then undoing[r.step] = nil end
     if r.kind == "intent" and not undoing[r.step] then
       writes = writes + 1
-      if not is_announced(known, r.body, run) then
+      if not is_announced(known, r.body, run, stamps) then
         wrong[#wrong + 1] = ("not announced: %s of step %s: %s"):format(r.body.primitive, r.step, r.body.text)
       end
     elseif r.kind == "check" and known and known.green[r.body.text] then
