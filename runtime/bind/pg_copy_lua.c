@@ -58,7 +58,7 @@ static void on_fenced(void *arg, PGresult *r, const neap_err *err) {
 }
 
 static void fence(pg_op *op) {
-    neap_pg_query queries[3] = {neap_pg_plain(neap_pg_fence_begin, false), neap_pg_plain("SELECT 1", false),
+    neap_pg_query queries[3] = {neap_pg_plain(neap_pg_fence_begin, false), neap_pg_plain(neap_pg_fence_freeze(op->h), false),
                                 neap_pg_plain("SET LOCAL statement_timeout = 0", true)};
     void *args[3] = {op, op, op};
     ((copy_op *)op)->turn->open = true;

@@ -3,7 +3,8 @@
  *   1 parse       the server's own grammar says: one statement that reads (guard/sql.h)
  *   2 functions   every function called is looked up in pg_proc: all its overloads immutable or stable, or vetted by name
  *   3 session     a connection of its own whose sessions are read-only, with lock, statement and idle timeouts;
- *                 BEGIN … REPEATABLE READ READ ONLY; SELECT 1 (after which the mode can no longer be changed)
+ *                 BEGIN … REPEATABLE READ READ ONLY; SELECT 1, or SET TRANSACTION SNAPSHOT to see what another transaction
+ *                 sees (after either the mode can no longer be changed)
  *   4 role        what the inventory gives for previews; a superuser's reads are labelled declared
  *   5 standby     chosen above (stdlib/client/postgres.lua)
  *   6 tripwire    the transaction must not have taken an id; always rolled back, in the same flight, behind a Sync of its own
@@ -20,6 +21,8 @@
 #include "bind/pg_private.h"
 
 const char neap_pg_fence_begin[] = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+
+const char *neap_pg_fence_freeze(const pg_handle *h) { return h->snapshot ? h->snapshot : "SELECT 1"; }
 
 /* ---- part one ---- */
 
@@ -77,12 +80,17 @@ static void want(wanted *w, const char *name, bool vetted, bool attribute) {
     neap_buf_addf(&w->attributes, "%c%c", before, attribute ? 't' : 'f');
 }
 
+/* A snapshot is named for others only where the transaction is kept for them: elsewhere the name would be dead before anybody has it. */
+static bool is_vetted(const pg_handle *h, const char *name) {
+    return neap_sql_is_vetted(name) || (h->keeps && strcmp(name, "pg_catalog.pg_export_snapshot") == 0);
+}
+
 /* What is not yet known of this connection. False and op->err for what is refused by its name alone. */
 static bool gather(pg_op *op, wanted *w) {
     char key[256];
     for (char **f = op->parsed.functions; f && *f; f++) {
         if (is_treacherous(*f)) return refuse_function(op, *f, "it runs SQL of its own or takes a transaction id");
-        if (!is_known(op->h, *f)) want(w, *f, neap_sql_is_vetted(*f), false);
+        if (!is_known(op->h, *f)) want(w, *f, is_vetted(op->h, *f), false);
     }
     for (char **a = op->parsed.attributes; a && *a; a++) {
         snprintf(key, sizeof key, ".%s", *a);
@@ -186,7 +194,7 @@ static void on_answer(void *arg, PGresult *r, const neap_err *err) {
 static void fly(pg_op *op) {
     const pg_params *p = &op->params;
     neap_pg_query queries[5] = {
-        neap_pg_plain(neap_pg_fence_begin, false), neap_pg_plain("SELECT 1", false),
+        neap_pg_plain(neap_pg_fence_begin, false), neap_pg_plain(neap_pg_fence_freeze(op->h), false),
         {op->sql, p->count, (const char *const *)p->values, p->lengths, p->formats, false},
         neap_pg_plain(neap_pg_tripwire(op->h), true), neap_pg_plain("ROLLBACK", true)};
     void *args[5] = {op, op, op, op, op};

@@ -47,7 +47,7 @@ static void add_escaped(neap_buf *out, const char *value) {
 }
 
 /* standard_conforming_strings: the parser of the fence and the server must agree on where a string ends. */
-static void set_options(pg_handle *h, lua_Integer statement_ms, lua_Integer lock_ms) {
+static void set_options(pg_handle *h, lua_Integer statement_ms, lua_Integer idle_ms, lua_Integer lock_ms) {
     neap_buf options = NEAP_BUF_INIT;
     const char *given = neap_pgurl_get(&h->where, "options");
     if (h->where.pooled) return;                   /* a pooler refuses start-up options */
@@ -56,10 +56,20 @@ static void set_options(pg_handle *h, lua_Integer statement_ms, lua_Integer lock
     if (h->where.search_path) neap_buf_adds(&options, " -c search_path="), add_escaped(&options, h->where.search_path);
     if (h->fenced)
         neap_buf_addf(&options, " -c default_transaction_read_only=on -c lock_timeout=1s -c statement_timeout=%lld"
-                      " -c idle_in_transaction_session_timeout=60s", (long long)statement_ms);
+                      " -c idle_in_transaction_session_timeout=%lld", (long long)statement_ms, (long long)idle_ms);
     else if (lock_ms > 0) neap_buf_addf(&options, " -c lock_timeout=%lld", (long long)lock_ms);
     neap_pgurl_set(&h->where, "options", options.data);
     neap_buf_close(&options);
+}
+
+/* The name pg_export_snapshot() gave: hexadecimal digits and dashes. There is no parameter in SET TRANSACTION. */
+static void set_snapshot(pg_handle *h, lua_State *L) {
+    neap_buf statement = NEAP_BUF_INIT;
+    const char *name = text_field(L, "snapshot", NULL);
+    if (!name) return;
+    if (!h->fenced || !*name || strspn(name, "0123456789ABCDEFabcdef-") != strlen(name)) neap_raisef(L, NEAP_E_USAGE, "a snapshot is the name that pg_export_snapshot() gave, for a fenced connection");
+    neap_buf_addf(&statement, "SET TRANSACTION SNAPSHOT '%s'", name);
+    h->snapshot = neap_buf_take(&statement);
 }
 
 /* The URL's host is reached through a unix socket in directory `socket` (a tunnel). Policy is asked about `machine`, who is there: "localhost"
@@ -72,7 +82,8 @@ static void go_through(pg_handle *h, const char *socket, const char *machine) {
     neap_pgurl_set(&h->where, "port", "5432");
 }
 
-/* new{url=, password=, user=, database=, role=, application=, subject=, socket=, machine=, fenced=, within_ms=, statement_ms=, lock_ms=, max_rows=}
+/* new{url=, password=, user=, database=, role=, application=, subject=, socket=, machine=, fenced=, snapshot=, keeps=, within_ms=, statement_ms=,
+ * idle_ms=, lock_ms=, max_rows=}
  * -> conn | nil, err. Effect: pure. */
 static int new(lua_State *L) {
     neap_err err = NEAP_ERR_INIT;
@@ -97,9 +108,12 @@ static int new(lua_State *L) {
     if (database) h->database = neap_strdup(database);
     lua_getfield(L, 1, "fenced");
     h->fenced = lua_toboolean(L, -1);
+    lua_getfield(L, 1, "keeps");
+    h->keeps = lua_toboolean(L, -1);
     h->within_ms = number_field(L, "within_ms", 15000);
     h->max_rows = number_field(L, "max_rows", 0);
-    set_options(h, number_field(L, "statement_ms", 30000), number_field(L, "lock_ms", 0));
+    set_options(h, number_field(L, "statement_ms", 30000), number_field(L, "idle_ms", 60000), number_field(L, "lock_ms", 0));
+    set_snapshot(h, L);
     lua_settop(L, 2);
     return 1;
 }
@@ -178,9 +192,19 @@ static int conn_url(lua_State *L) {
     return made ? 1 : neap_fail(L, &err);
 }
 
+/* conn:password() -> secret | nil when there is none, and libpq's passfile is asked | nil, err. Effect: pure. */
+static int conn_password(lua_State *L) {
+    pg_handle *h = neap_pg_to_handle(L, 1);
+    neap_err err = NEAP_ERR_INIT;
+    const char *text = neap_pgurl_get(&h->where, "password");
+    if (!text || !*text) return 0;
+    return neap_push_secret(L, "database password", text, strlen(text), &err) ? 1 : neap_fail(L, &err);
+}
+
 static const luaL_Reg methods[] = {
     {"open", neap_pg_open}, {"close", conn_close}, {"is_open", conn_is_open}, {"is_idle", conn_is_idle}, {"card", neap_pg_card},
-    {"notices", conn_notices}, {"label", conn_label}, {"bound", conn_bound}, {"url", conn_url}, {NULL, NULL}};
+    {"notices", conn_notices}, {"label", conn_label}, {"bound", conn_bound}, {"url", conn_url}, {"password", conn_password},
+    {NULL, NULL}};
 
 static const luaL_Reg meta[] = {{"__gc", neap_pg_handle_gc}, {"__close", conn_close}, {NULL, NULL}};
 

@@ -29,6 +29,8 @@ typedef struct pg_handle {
     neap_pgurl  where;
     char       *role, *application, *host, *subject;
     bool        fenced;           /* reads only, each inside the fence */
+    char       *snapshot;         /* what a fence begins with instead of a moment of its own; NULL: it has its own */
+    bool        keeps;            /* the transaction of `each` lasts until its rows are closed, not until the last of them came */
     bool        tunnelled;        /* through a socket that stands for `host` */
     int64_t     within_ms;        /* to connect */
     int64_t     max_rows;         /* a write that changes more is rolled back; 0: no bound */
@@ -117,6 +119,8 @@ void neap_pg_fence_start(pg_op *op);
 /* Only the second part: `then` is called when every function is known to be harmless; else the op has its error and finishes. */
 void neap_pg_fence_functions(pg_op *op, void (*then)(pg_op *op));
 extern const char neap_pg_fence_begin[];
+/* What follows it: from then on the mode cannot be changed. */
+const char *neap_pg_fence_freeze(const pg_handle *h);
 const char *neap_pg_tripwire(const pg_handle *h);
 /* [-0, +n, m] the answer in the shape asked for; pg_read.c. */
 int neap_pg_push_shape(lua_State *L, pg_op *op);

@@ -3,6 +3,7 @@
  *   fence: BEGIN; SELECT 1; DECLARE c CURSOR; FETCH 1000      one flight
  *   then, as soon as a chunk is handed to Lua, the next FETCH is already on its way
  *   a short chunk is the last: tripwire and ROLLBACK follow it, and the end is reported only when both are answered
+ *   on a connection that `keeps`, the transaction stays until the rows are closed: an exported snapshot is to be used meanwhile
  *
  * Chunks beat single rows once Lua consumes them: the server fills the next one meanwhile (performance.md W5b). The cursor
  * lives in C memory of its own, because the FETCH under way may outlive the userdata; the last of the two frees it.
@@ -109,7 +110,8 @@ static void on_chunk(void *arg, PGresult *r, const neap_err *err) {
     if (c->h && err) keep_error(c, err);
     if (c->h && !err) c->next = neap_pg_keep(c->h->pg), c->last = PQntuples(r) < CHUNK;
     if (settle(c)) return;
-    if ((c->last || c->err.code) && neap_pg_is_alive(c->h->pg)) send_tail(c);
+    if (c->last && !c->err.code && c->h->keeps) c->ended = true;
+    else if ((c->last || c->err.code) && neap_pg_is_alive(c->h->pg)) send_tail(c);
     else if (c->err.code) c->ended = true;
     if (c->next || c->ended) wake(c);
 }
@@ -142,7 +144,7 @@ static void fly(pg_op *op) {
     neap_buf declare = NEAP_BUF_INIT;
     neap_buf_addf(&declare, "DECLARE neap_each NO SCROLL CURSOR FOR\n%s", op->sql);
     neap_pg_query queries[4] = {
-        neap_pg_plain(neap_pg_fence_begin, false), neap_pg_plain("SELECT 1", false),
+        neap_pg_plain(neap_pg_fence_begin, false), neap_pg_plain(neap_pg_fence_freeze(op->h), false),
         {declare.data, p->count, (const char *const *)p->values, p->lengths, p->formats, false}, neap_pg_plain(fetch_sql, true)};
     void *args[4] = {c, c, c, c};
     c->outstanding = 4;

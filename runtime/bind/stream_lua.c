@@ -264,8 +264,10 @@ static int pipe_deliver(lua_State *L, neap_op *op) {
         set_ends(L, &p->result);
         return count;
     }
-    lua_createtable(L, 0, 6);
+    lua_createtable(L, 0, 7);
     set_ends(L, &p->result);
+    lua_pushlstring(L, p->result.tail, p->result.tail_len);
+    lua_setfield(L, -2, "tail");
     set_hash(L, p->result.digest, "sha256");
     set_hash(L, p->result.written_digest, "written_sha256");
     return 1;
@@ -313,14 +315,17 @@ static neap_pipe_options check_options(lua_State *L) {
     if (o.format && expand) neap_raisef(L, NEAP_E_USAGE, "a copy compresses or expands, not both");
     o.expand = expand != NEAP_FILTER_NONE;
     if (o.expand) o.format = expand;
+    if (lua_getfield(L, OPTIONS, "ahead") != LUA_TNIL) o.ahead = luaL_checklstring(L, -1, &o.ahead_len);   /* the table keeps it */
+    lua_pop(L, 1);
     if (lua_getfield(L, OPTIONS, "on_progress") == LUA_TFUNCTION) o.progress = on_progress;
     else if (!lua_isnil(L, -1)) neap_raisef(L, NEAP_E_USAGE, "on_progress must be a function");
     lua_pop(L, 1);
     return o;
 }
 
-/* from:pipe(to, {within_ms=, stall_ms=, compress=|expand="zstd"|"gzip", on_progress=fn(bytes, rate)}) -> {bytes=, sha256=, written=,
- * written_sha256=, from_status=, to_status=} | nil, err (with bytes, written and both statuses): everything up to the end of `from`.
+/* from:pipe(to, {within_ms=, stall_ms=, compress=|expand="zstd"|"gzip", ahead=, on_progress=fn(bytes, rate)}) -> {bytes=, sha256=,
+ * written=, written_sha256=, tail=, from_status=, to_status=} | nil, err (with bytes, written and both statuses): everything up to the end
+ * of `from`. ahead: bytes that were read from it before, which go first; tail: the last KiB that was written.
  * `to` stays open: shut or close it. Effect: that of what opened the streams. */
 static int stream_pipe(lua_State *L) {
     neap_stream_handle *from = neap_check_stream(L, 1), *to = neap_check_sink(L, 2);

@@ -8,6 +8,7 @@
 #include "base/escape.h"
 #include "base/hash.h"
 #include "base/quote.h"
+#include "drive/filter.h"
 #include "guard/secret.h"
 #include "script/function.h"
 #include "script/raise.h"
@@ -120,6 +121,28 @@ static int parse(lua_State *L) {
     return neap_value_decode(L, text, len, &err) ? 1 : neap_fail(L, &err);
 }
 
+/* expand(bytes, "zstd"|"gzip") -> what a compressed text begins with, as far as these bytes of it go and at most 64 KiB | nil, err. Effect:
+ * pure. */
+static int expand(lua_State *L) {
+    enum { MOST = 64 * 1024 };
+    static const char *const formats[] = {"zstd", "gzip", NULL};
+    neap_err err = NEAP_ERR_INIT;
+    size_t len, made = 0;
+    const char *bytes = luaL_checklstring(L, 1, &len);
+    neap_filter_format format = luaL_checkoption(L, 2, NULL, formats) == 0 ? NEAP_FILTER_ZSTD : NEAP_FILTER_GZIP;
+    luaL_Buffer out;
+    char *room = luaL_buffinitsize(L, &out, MOST);
+    neap_filter *filter = neap_filter_new(format, true);
+    ssize_t got = 1;
+    while (got > 0 && made < MOST) {
+        got = neap_filter_run(filter, &bytes, &len, false, room + made, MOST - made, &err);
+        if (got > 0) made += (size_t)got;
+    }
+    neap_filter_free(filter);
+    luaL_pushresultsize(&out, made);
+    return got < 0 ? neap_fail(L, &err) : 1;
+}
+
 static int least(int a, int b) { return a < b ? a : b; }
 
 /* How many letters were added, left out, changed or swapped with their neighbour; capital letters count as small ones. */
@@ -159,7 +182,8 @@ static int nearest(lua_State *L) {
 
 static const luaL_Reg module[] = {
     {"escape", escape}, {"html", html}, {"markdown", markdown}, {"redact", redact}, {"shell", shell}, {"width", width}, {"fit", fit},
-    {"sha256", sha256}, {"json", json}, {"parse", parse}, {"nearest", nearest}, {NULL, NULL}};
+    {"sha256", sha256}, {"json", json}, {"parse", parse}, {"nearest", nearest},
+    {"expand", expand}, {NULL, NULL}};
 
 int neap_open_text(lua_State *L) {
     neap_function_table(L, "native.text.", module);

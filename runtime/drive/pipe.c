@@ -11,6 +11,7 @@
 #include "drive/pipe.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/buf.h"
 #include "base/clock.h"
@@ -25,7 +26,7 @@ struct neap_pipe {
     void *arg;
     neap_filter *filter;           /* NULL: none */
     neap_hash *hash, *written_hash;       /* NULL: another one knows */
-    neap_buf held;                 /* read, and not yet written or filtered */
+    neap_buf ahead, held;          /* read before it began; read, and not yet written or filtered */
     size_t at;                     /* of it is filtered */
     char *out;                     /* what the filter makes */
     bool reading, writing, begun, over;
@@ -50,6 +51,7 @@ static void destroy(neap_pipe *p) {
     neap_filter_free(p->filter);
     neap_hash_free(p->hash);
     neap_hash_free(p->written_hash);
+    neap_buf_close(&p->ahead);
     neap_buf_close(&p->held);
     free(p->out);
     free(p);
@@ -130,7 +132,17 @@ static void on_written(void *arg, const neap_err *err) {
     leave(p);
 }
 
+static void keep_tail(neap_pipe_result *r, const char *data, size_t len) {
+    size_t kept = len < NEAP_PIPE_TAIL ? NEAP_PIPE_TAIL - len : 0;
+    if (kept > r->tail_len) kept = r->tail_len;
+    if (len > NEAP_PIPE_TAIL) data += len - NEAP_PIPE_TAIL, len = NEAP_PIPE_TAIL;
+    memmove(r->tail, r->tail + r->tail_len - kept, kept);
+    memcpy(r->tail + kept, data, len);
+    r->tail_len = kept + len;
+}
+
 static void put(neap_pipe *p, const char *data, size_t len) {
+    keep_tail(&p->result, data, len);
     if (p->o.kept) neap_hash_add(p->o.kept, data, len);
     if (p->written_hash) neap_hash_add(p->written_hash, data, len);
     p->result.written += (long long)len;
@@ -211,14 +223,20 @@ static void watch_clock(neap_pipe *p) {
     if (next != INT64_MAX) neap_timer_start(p->timer, next - neap_clock_mono_ms());
 }
 
+/* What was read before goes the way of all bytes. */
+static void begin(neap_pipe *p) {
+    p->begun = true;
+    if (p->ahead.len) take(p, p->ahead.data, p->ahead.len);
+    if (!p->over) advance(p);
+}
+
 static void on_time(void *arg) {
     neap_pipe *p = arg;
     neap_err err = NEAP_ERR_INIT;
     int64_t now = neap_clock_mono_ms();
     p->busy++;
     if (!p->begun) {
-        p->begun = true;
-        advance(p);
+        begin(p);
     } else if (p->deadline && now >= p->deadline) {
         neap_err_set(&err, NEAP_E_TIMEOUT, "the copy was not done in time; %lld bytes were moved", p->result.bytes);
     } else if (p->o.stall_ms && now >= p->moved_at + p->o.stall_ms) {
@@ -241,6 +259,7 @@ neap_pipe *neap_pipe_start(neap_loop *loop, neap_stream *from, neap_stream *to, 
     p->arg = arg;
     p->moved_at = p->told_at = neap_clock_mono_ms();
     p->deadline = o->within_ms ? p->moved_at + o->within_ms : 0;
+    if (o->ahead) neap_buf_add(&p->ahead, o->ahead, o->ahead_len);
     if (o->format) {
         p->filter = neap_filter_new(o->format, o->expand);
         p->out = neap_alloc(OUT);

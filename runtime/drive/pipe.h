@@ -17,9 +17,13 @@
 typedef enum { NEAP_PIPE_OPEN, NEAP_PIPE_ENDED, NEAP_PIPE_FAILED } neap_pipe_end;
 const char *neap_pipe_end_name(neap_pipe_end end);    /* "open", "ended", "failed" */
 
+enum { NEAP_PIPE_TAIL = 1024 };
+
 typedef struct neap_pipe_result {
     long long bytes, written;      /* read from `from`; written to `to`: different with a filter */
     unsigned char digest[NEAP_HASH_SIZE], written_digest[NEAP_HASH_SIZE];       /* of both, when it succeeded and `plain` is not set */
+    char tail[NEAP_PIPE_TAIL];     /* the last bytes written: some files say there that they are whole */
+    size_t tail_len;
     neap_pipe_end from, to;
 } neap_pipe_result;
 typedef void (*neap_pipe_fn)(void *arg, const neap_pipe_result *result, const neap_err *err);
@@ -28,6 +32,8 @@ typedef struct neap_pipe_options {
     neap_filter_format format;     /* NONE: as it is */
     bool expand;                   /* else compress */
     bool plain;                    /* nobody asks for hashes */
+    const char *ahead;             /* bytes that were read from `from` before, to know what it is: they go first; copied, may be NULL */
+    size_t ahead_len;
     int64_t within_ms, stall_ms;   /* 0: no limit. stall: no byte moved for that long */
     neap_hash *kept;               /* the receiver's own hash: fed with what is written; borrowed, may be NULL */
     bool fresh;                    /* nothing was in `kept` before: it is the hash of what is written */

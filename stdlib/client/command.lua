@@ -124,14 +124,16 @@ end
 
 --- What became of a command whose run died: "not begun" (it is let go only when its pid is durable, and there is none), "running"
 --- while it or anything of its process group lives, else nil: how it ended nobody knows.
----@param _ table the command
 ---@param evidence table the intent, with pid and started
 ---@param options { within_ms: integer, end_it: boolean? }
-function guardians.probe(_, evidence, options)
+---@return string|nil
+function M.fate(evidence, options)
   if not evidence.pid then return "not begun" end
   local over
   if options.end_it then over = end_group(evidence, options.within_ms) else over = is_over(evidence, options.within_ms) end
   return not over and "running" or nil
 end
+
+function guardians.probe(_, evidence, options) return M.fate(evidence, options) end
 
 return M

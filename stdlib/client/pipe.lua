@@ -35,18 +35,19 @@ end
 
 local function ms(text) return text and duration.parse(text) or nil end
 
---- Copy to the end of `from`. Neither stream is closed.
+--- Copy to the end of `from`. Neither stream is closed. `tail` of what is returned is the last KiB that was written.
 ---@param context { progress: function|nil } of the bound object
 ---@param from userdata stream
 ---@param to userdata stream
----@param wanted? { total: integer, text: string, from: string, to: string, within: string, stall: string, compress: "zstd"|"gzip", expand: "zstd"|"gzip" }
----   total: bytes, where they are known; from, to: what an error calls the ends
----@return { bytes: integer, sha256: string, written: integer, written_sha256: string } moved
+---@param wanted? { total: integer, text: string, from: string, to: string, within: string, stall: string, compress: "zstd"|"gzip", expand: "zstd"|"gzip", ahead: string }
+---   total: bytes, where they are known; from, to: what an error calls the ends; ahead: what was read from it before, which goes first
+---@return { bytes: integer, sha256: string, written: integer, written_sha256: string, tail: string } moved
 function M.move(context, from, to, wanted)
   wanted = wanted or {}
   local before = from:moved()
   local following <close> = context.progress and context.progress(function () return from:moved() - before, wanted.total, wanted.text end)
-  return moved_or_raise(wanted, from:pipe(to, { within_ms = ms(wanted.within), stall_ms = ms(wanted.stall), compress = wanted.compress, expand = wanted.expand }))
+  return moved_or_raise(wanted, from:pipe(to, { within_ms = ms(wanted.within), stall_ms = ms(wanted.stall), compress = wanted.compress, expand = wanted.expand,
+    ahead = wanted.ahead }))
 end
 
 return M

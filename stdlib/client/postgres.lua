@@ -10,9 +10,11 @@
 local M = {}
 
 local connections = require("client.postgres_connections")
+local dump = require("client.postgres_dump")
 local guardians = require("client.postgres_guardians")
 local raise = require("core.raise")
 local reads = require("client.postgres_reads")
+local restore = require("client.postgres_restore")
 local roles = require("client.postgres_roles")
 local rows = require("client.postgres_rows")
 local upkeep = require("client.postgres_upkeep")
@@ -27,6 +29,8 @@ M.fields = {
   user = { type = "string", help = "instead of the URL's" },
   database = { type = "string", help = "instead of the URL's" },
   roles = { type = "table", help = "{ NAME = secret { … } }: passwords of roles that a runbook may make or log in as" },
+  tools = { type = "string", help = "whose pg_dump, pg_restore and psql are used: a host or container of this environment, or \"local\"; what it stands on, else this machine" },
+  tools_path = { type = "string", help = "the directory of these programs there, when it is not on their PATH: \"/usr/lib/postgresql/16/bin\"" },
   preview = { type = "table", help = "{ user =, password = } of a role that only reads, for previews" },
   standby = { type = "string", help = "URL of a hot standby: previews read there" },
   tls = { type = "string", help = "\"off\": it is known that the server's certificate is not verified" },
@@ -36,7 +40,7 @@ M.fields = {
 }
 
 local methods = {}
-for _, part in ipairs { reads, writes, rows, roles, upkeep } do
+for _, part in ipairs { reads, writes, rows, roles, upkeep, dump, restore } do
   for name, method in pairs(part) do methods[name] = method end
 end
 
@@ -54,7 +58,8 @@ end
 function M.bind(role, spec, context)
   if not spec.url then raise("config", ("\"%s\" has no url"):format(role), "postgresql://user@host:port/database") end
   local place = spec.on and context.target(spec.on, { "host", "container" })
-  return new(role, spec, context, { place = place }, nil, nil)
+  local tools = spec.tools == "local" and false or spec.tools and context.target(spec.tools, { "host", "container" })
+  return new(role, spec, context, { place = place, tools = tools }, nil, nil)
 end
 
 --- The object of another database of the server, which need not exist yet.

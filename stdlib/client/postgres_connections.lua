@@ -120,11 +120,12 @@ local function open_standby(o)
   return nil
 end
 
-local function open_reader(o)
-  local more = { fenced = true }
+local function open_reader(o, given)
+  local more = { fenced = true, snapshot = o.snapshot_id }
+  for key, value in pairs(given or {}) do more[key] = value end
   if guard.mode() == "plan" then
     if o.spec.preview then more.user, more.password = o.spec.preview.user, o.spec.preview.password end
-    local standby = o.spec.standby and not o.parent and open_standby(o)
+    local standby = not given and o.spec.standby and not o.parent and open_standby(o)
     if standby then return standby end
   end
   return open(o, more)
@@ -145,7 +146,17 @@ local function connection_of(o, slot, make)
 end
 
 --- The fenced connection.
-function M.reader(o) return connection_of(o, "reading", open_reader) end
+function M.reader(o) return connection_of(o, "reading", function () return open_reader(o) end) end
+
+--- The fenced connection for what may take long: counting all rows, looking at every definition. The step's own time bounds it.
+function M.patient(o) return connection_of(o, "counting", function () return open_reader(o, { statement_ms = 0 }) end) end
+
+--- A fenced connection of its caller's own.
+function M.fresh(o, more)
+  local connection = open_reader(o, more)
+  M.learn(o, connection)
+  return connection
+end
 
 -- One that is free; beyond MOST_ACTORS tasks queue on the first.
 local function idle_actor(o)
@@ -206,7 +217,7 @@ end
 
 --- Close every connection of the object.
 function M.close(o)
-  for _, slot in ipairs { "reading", "showing", "locking" } do
+  for _, slot in ipairs { "reading", "counting", "showing", "locking" } do
     if o[slot] then o[slot]:close() end
     o[slot] = nil
   end

@@ -5,6 +5,9 @@ local connections = require("client.postgres_connections")
 local native = require("native.pg")
 local raise = require("core.raise")
 local reads = require("client.postgres_reads")
+local shape = require("client.postgres_shape")
+local task = require("native.task")
+local tools = require("client.postgres_tools")
 local text = require("native.text")
 local writes = require("client.postgres_writes")
 
@@ -98,12 +101,30 @@ local LOOK <const> = {
   end,
 }
 
+-- A restore is one transaction, into what was empty: there is something in it, or nothing. Its session outlives the program for as long as the
+-- server needs to notice; meanwhile it is running, and with `end_it` it is ended.
+local function restored(o, evidence, patience)
+  local name = tools.database_of(evidence.text or "")
+  local found = name and tools.probe(o, evidence, patience)
+  if not name or found then return found end
+  local ends = task.now_ms() + patience.within_ms
+  while reads.has(o, "SELECT 1 FROM pg_catalog.pg_stat_activity WHERE datname = $1 AND application_name = $2", name, tools.RESTORING .. tools.run_of(o)) do
+    if task.now_ms() >= ends then return "running" end
+    task.sleep(100)
+  end
+  if not reads.exists(o, name) then return "not begun" end
+  return shape.things(o.methods.on(o, name)) > 0 and "done" or "not begun"
+end
+
+local RUNS <const> = { ["process.run"] = true, ["host.run"] = true, ["docker.exec"] = true }
+
 --- What became of a write whose run died: "done", "not begun", "half", "running" (after `within_ms`; with `end_it` its backend
 --- is ended) or nil: nobody knows. Any database of the server can tell.
 ---@param evidence table the intent
 ---@param patience { within_ms: integer, end_it: boolean? }
 function guardians.probe(o, evidence, patience)
   if not o.parent then reads.subject(o) end
+  if RUNS[evidence.primitive] then return restored(o, evidence, patience) end
   local connection <close> = raise.check(native.new(connections.options(o)))
   local found, why = native.orphan(connection, evidence, patience)
   local look = LOOK[evidence.primitive]

@@ -151,7 +151,8 @@ function methods.counts(o)
     names[i] = row.schema .. "." .. row.name
     parts[i] = ("SELECT %d AS i, count(*) AS n FROM %s.%s"):format(i, quote(row.schema), quote(row.name))
   end
-  for _, row in ipairs(#parts > 0 and methods.rows(o, table.concat(parts, " UNION ALL ")) or {}) do counts[names[row.i]] = row.n end
+  local rows = #parts > 0 and raise.check(connections.patient(o):rows(table.concat(parts, " UNION ALL "))) or {}
+  for _, row in ipairs(rows) do counts[names[row.i]] = row.n end
   return counts
 end
 

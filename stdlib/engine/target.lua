@@ -56,6 +56,11 @@ function mask(get, role)
     end,
     __newindex = function () raise("usage", ("%s cannot be changed"):format(role)) end,
     __tostring = function () return role end,
+    __close = function ()                       -- local now <close> = db:snapshot()
+      local object = get()
+      local meta = getmetatable(object)
+      if type(meta) == "table" and meta.__close then meta.__close(object) end
+    end,
     __metatable = false,
   })
   masked[self] = get
