@@ -26,12 +26,13 @@ end
 --- of its outputs, or use output_to and input_from, which do. Without a command the container itself is started; one that runs is fine.
 ---@param arguments? string[]
 ---@param given? { read: boolean?, env: table?, user: string?, workdir: string? } read: it only reads, and is started in a preview too
----@return userdata|true command
+---@return userdata|nil command
 ---@effect write
 function methods.start(o, arguments, given)
   if arguments == nil then
     local id, engine = engines.id(o)
-    return (raise.check(engine:start_container(id)))
+    raise.check(engine:start_container(id))
+    return
   end
   local call, engine = run.call_of(o, arguments, given, run.BESIDE)
   call.read = given and given.read
@@ -91,7 +92,7 @@ end
 ---@effect write
 function methods.stop(o, given)
   local id, engine = engines.id(o)
-  return (raise.check(engine:stop_container(id, options_of(engine, id, given))))
+  raise.check(engine:stop_container(id, options_of(engine, id, given)))
 end
 
 --- Stop it and start it again.
@@ -99,7 +100,7 @@ end
 ---@effect write
 function methods.restart(o, given)
   local id, engine = engines.id(o)
-  return (raise.check(engine:restart_container(id, options_of(engine, id, given))))
+  raise.check(engine:restart_container(id, options_of(engine, id, given)))
 end
 
 -- What the ledger says of a container whose name is scratch of this run; nil for every other.
@@ -114,9 +115,9 @@ end
 ---@effect destroy
 function methods.remove(o, given)
   local id, engine = engines.id(o)
-  local done, entry = raise.check(engine:remove_container(id, given)), entry_of(o, o.role)
+  raise.check(engine:remove_container(id, given))
+  local entry = entry_of(o, o.role)
   if entry then o.context.ledger.leave(entry) end
-  return done
 end
 
 local CREATED_BY <const> = { name = true, image = true, argv = true, entrypoint = true, env = true, labels = true, user = true, workdir = true, binds = true,

@@ -2,6 +2,7 @@
 
 local files = {}
 
+local answer = require("client.answer")
 local copy = require("client.copy")
 local raise = require("core.raise")
 local session = require("client.host_session")
@@ -113,14 +114,14 @@ function files.remove(o, path)
   temporary.leave(o, path, function () return session.of(o):card().id .. path end)
 end
 
---- Make a directory and those above it: true, or false when it was there.
+--- Make a directory and those above it; `made` of the answer is false when it was there.
 ---@param path string
 ---@param given? { mode: integer }
----@return boolean
+---@return { made: function } answer
 ---@effect write
 function files.mkdir(o, path, given)
   enter(o, path, false, "directory")
-  return (call(o, "mkdir", path, given))
+  return answer.of("made", (call(o, "mkdir", path, given)))
 end
 
 --- Give a file another name in the same file system; what has that name is replaced.

@@ -10,6 +10,7 @@
 -- Rejected: COPY (DELETE … RETURNING) (PostgreSQL has it, but its rows arrive only after the bound could have refused them), and
 -- rows in the journal (they are secrets of the people they are about).
 
+local answer = require("client.answer")
 local guard = require("native.guard")
 local native_text = require("native.text")
 local null = require("native.value").null
@@ -190,13 +191,13 @@ local function put(o, text, file)
 end
 
 --- Put back what `delete` took in this step (and item); rows that are there as they were are left alone.
----@return integer how many were missing and are there again
+---@return { count: function } answer how many were missing and are there again
 ---@effect write
 function methods.put_back(o)
   if not o.context.rows then raise("usage", "rows are kept for the undo of a step, and this is none") end
   local count = 0
   for _, kept in ipairs(o.context.rows.kept(reads.subject(o))) do count = count + put(o, kept.text, kept.file) end
-  return count
+  return answer.of("count", count)
 end
 
 return methods

@@ -10,6 +10,7 @@
 -- A session is ended by its pid and the moment it began (pg_admin.c); first its statement is cancelled, so that a
 -- well-behaved program keeps its connection pool.
 
+local answer = require("client.answer")
 local connections = require("client.postgres_connections")
 local duration = require("core.duration")
 local file = require("native.file")
@@ -68,7 +69,7 @@ end
 --- ourselves, never another run of neap, never what is no client.
 ---@param session { pid: integer, started: string }
 ---@param wanted? { grace: string } time for the statement to end ("5s")
----@return boolean gone a withheld value in a preview
+---@return { gone: function } answer
 ---@effect write
 function methods.end_session(o, session, wanted)
   check_session(session)
@@ -79,21 +80,21 @@ function methods.end_session(o, session, wanted)
   end
   local ended = signal(o, "end_session", session)
   if guard.mode() == "plan" then return ended end
-  if until_it(o, session, grace, function (now) return not now end) then return true end
+  if until_it(o, session, grace, function (now) return not now end) then return answer.of("gone", true) end
   if ended.rows[1].reached == 0 then
     raise("refused", ("session %d is not one that may be ended"):format(session.pid), "Ourselves, other runs of neap, replication and the server's own processes are never ended.")
   end
-  return false
+  return answer.of("gone", false)
 end
 
 --- Cancel what a session is doing; the session stays.
 ---@param session { pid: integer, started: string }
----@return boolean reached a withheld value in a preview
+---@return { reached: function } answer
 ---@effect write
 function methods.cancel_session(o, session)
   check_session(session)
   local done = signal(o, "cancel_session", session)
-  return guard.mode() == "plan" and done or done.rows[1].reached > 0
+  return guard.mode() == "plan" and done or answer.of("reached", done.rows[1].reached > 0)
 end
 
 -- The disk -------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 --- What act, undo and after may do to a PostgreSQL database. In a preview each word comes back as a withheld value.
 
+local answer = require("client.answer")
 local connections = require("client.postgres_connections")
 local file = require("native.file")
 local guard = require("native.guard")
@@ -73,7 +74,7 @@ end
 
 --- Several statements, all or none: committed when the function returns, rolled back when it raises.
 ---@param fn fun(tx: table): any ...
----@return any ... what the function returned
+---@return ... what the function returned
 ---@effect write
 function methods.transaction(o, fn)
   if guard.mode() == "plan" then return fn(preview_face(o)) end
@@ -126,11 +127,11 @@ end
 
 --- End the sessions of a database; how many.
 ---@param wanted { database: string?, except_own: boolean? }
----@return integer
+---@return { count: function } answer
 ---@effect write
 function methods.terminate(o, wanted)
   local done = write(o, "terminate", { database = wanted and wanted.database or o.database, except_own = wanted and wanted.except_own })
-  return type(done) == "table" and done.rows[1].ended or done
+  return type(done) == "table" and answer.of("count", done.rows[1].ended) or done
 end
 
 return methods

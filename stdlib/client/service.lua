@@ -96,15 +96,15 @@ end
 
 --- Start it. One that runs is fine.
 ---@effect write
-function methods.start(o) return o.manager.start(o) end
+function methods.start(o) o.manager.start(o) end
 
 --- Stop it. One that is stopped is fine.
 ---@effect write
-function methods.stop(o) return o.manager.stop(o) end
+function methods.stop(o) o.manager.stop(o) end
 
 --- Stop it and start it again.
 ---@effect write
-function methods.restart(o) return o.manager.restart(o) end
+function methods.restart(o) o.manager.restart(o) end
 
 --- What it is and how it is, for the plan.
 ---@return table card { kind, id, lines }

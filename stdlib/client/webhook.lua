@@ -3,11 +3,12 @@
 --   chat = webhook { url = secret { env = "OPS_WEBHOOK" }, format = "slack" }
 --
 -- The url of a webhook is a secret: who has it can post. To tell is a write (an announcement is shown in a preview and sent once). That
--- nobody could be told never fails a run: `send` gives false and the run notes it, unless `must` is set.
+-- nobody could be told never fails a run: `told` of the answer is false and the run notes it, unless `must` is set.
 --
 -- What certainly did not arrive (no connection, or "too many at once") is tried again, three times in all. What may have arrived is
 -- not: an announcement that comes twice is a lie about what happened.
 
+local answer = require "client.answer"
 local duration = require "core.duration"
 local http = require "native.http"
 local raise = require "core.raise"
@@ -97,23 +98,23 @@ function M.bind(role, spec, context)
 end
 
 -- How long to wait before it may be tried again; nil: it may have arrived, or trying again would not help.
-local function pause_before_again(answer, err, try)
-  if answer and answer.status == 429 then
-    local seconds = tonumber(answer.headers["retry-after"]) or 1
+local function pause_before_again(got, err, try)
+  if got and got.status == 429 then
+    local seconds = tonumber(got.headers["retry-after"]) or 1
     return seconds * 1000 <= PAUSE_MOST_MS and math.floor(seconds * 1000) or nil
   end
-  return not answer and err.code == "unreachable" and PAUSE_MS * try or nil
+  return not got and err.code == "unreachable" and PAUSE_MS * try or nil
 end
 
 -- true, a withheld value, or nil and why.
 local function tell(self, asked)
   for try = 1, TRIES do
-    local answer, err = http.request(asked)
-    if type(answer) == "userdata" then return answer end
-    if answer and answer.status >= 200 and answer.status < 300 then return true end
-    local pause = try < TRIES and pause_before_again(answer, err, try)
+    local got, err = http.request(asked)
+    if type(got) == "userdata" then return got end
+    if got and got.status >= 200 and got.status < 300 then return true end
+    local pause = try < TRIES and pause_before_again(got, err, try)
     if not pause then
-      return nil, err or raise.new("remote", ("%s answered %d"):format(self.place.shown, answer.status), nil, { status = answer.status })
+      return nil, err or raise.new("remote", ("%s answered %d"):format(self.place.shown, got.status), nil, { status = got.status })
     end
     task.sleep(pause)
   end
@@ -123,7 +124,7 @@ end
 ---@param words string
 ---@param fields? table names and values below it: { database = "shop" }, or a list { { "database", "shop" } } in its order
 ---@param given? { must: boolean?, within: string? } must: fail when nobody could be told
----@return boolean told
+---@return { told: function } answer
 ---@effect write
 function methods:send(words, fields, given)
   if type(words) ~= "string" or words == "" then raise("usage", "send needs a text", ("Write %s:send(\"the window begins\")."):format(self.role)) end
@@ -132,10 +133,10 @@ function methods:send(words, fields, given)
   asked.method, asked.headers, asked.within_ms = "POST", self.spec.headers, duration.parse(given.within or WITHIN)
   web.request(self, asked)
   local told, err = tell(self, asked)
-  if told then return told end
+  if told then return answer.of("told", told) end
   if given.must or given.must == nil and self.spec.must then error(err, 0) end
   if self.context.notice then self.context.notice("warning", "nobody could be told: " .. err.message, self.role) end
-  return false
+  return answer.of("told", false)
 end
 
 --- What this is, for the plan. Nobody is told anything to find out.

@@ -19,6 +19,9 @@ local BOXED <const> = {
   'box:create { name = "made", image = "busybox" }', 'box:copy_in("/etc/hostname", "/made")', 'box:input_from({ "sh", "-c", "cat >/made" }, "/etc/hostname")',
 }
 
+-- Those that answer nothing, in a run either.
+local SILENT <const> = { ['box:stop()'] = true, ['box:start()'] = true, ['box:restart()'] = true, ['box:remove { force = true }'] = true }
+
 -- What looks like a read.
 local DISGUISED <const> = {
   'cache:read("SET", "made", "1")', 'cache:read("set", "made", "1")', 'cache:read("GETDEL", "kept")', 'cache:read("GETEX", "kept", "EX", "1")',
@@ -132,7 +135,9 @@ describe("a trick that reaches beyond this machine", function()
     local lines, calls = {}, all_of(WRITES, box and BOXED or {})
     for i, call in ipairs(calls) do
       lines[#lines + 1] = ('step "Plain %d" { act = function () %s end, verify = yes }'):format(i, call)
-      lines[#lines + 1] = ('step "Kept %d" { act = function () local r <close> = %s pcall(function () return r:status() + #r end) r:stop() r:stdin():write("x") end, verify = yes }'):format(i, call)
+      if not SILENT[call] then
+        lines[#lines + 1] = ('step "Kept %d" { act = function () local r <close> = %s pcall(function () return r:status() + #r end) r:stop() r:stdin():write("x") end, verify = yes }'):format(i, call)
+      end
     end
     local before = look()
     local steps = plan(table.concat(lines, "\n"))

@@ -147,8 +147,8 @@ describe("files of a host", function ()
     T.run(function ()
       local host <close> = bind()
       local dir = hermes.home .. "/files"
-      assert.is_true(host:mkdir(dir))
-      assert.is_false(host:mkdir(dir))
+      assert.is_true(host:mkdir(dir):made())
+      assert.is_false(host:mkdir(dir):made())
       assert.equal(text.sha256 "content", host:write_file(dir .. "/a", "content").sha256)
       assert.same({ "content", 7, text.sha256 "content", true, false },
         { host:read_file(dir .. "/a"), host:size(dir .. "/a"), host:hash(dir .. "/a"), host:has(dir .. "/a"), host:has(dir .. "/b") })
