@@ -10,6 +10,7 @@
 #include "guard/sql.h"
 #include "script/function.h"
 #include "script/raise.h"
+#include "script/value.h"
 
 #define BOX "neap.sql.box"
 
@@ -111,6 +112,17 @@ static int sql_check_read(lua_State *L) {
     return 1;
 }
 
+/* tree(text) -> the parse tree as tables, {stmts={{stmt={SelectStmt={…}}, …}}}, as libpg_query names its nodes | nil, err. Effect: pure. */
+static int sql_tree(lua_State *L) {
+    neap_err err = NEAP_ERR_INIT;
+    const char *text = check_text(L, 1);
+    box *b = push_box(L);
+    b->list = neap_zalloc(2 * sizeof *b->list);
+    b->list[0] = neap_sql_tree(text, &err);
+    if (!b->list[0] || !neap_value_decode(L, b->list[0], strlen(b->list[0]), &err)) return neap_fail(L, &err);
+    return 1;
+}
+
 /* split(script) -> list of statements | nil, err. Effect: pure. */
 static int sql_split(lua_State *L) {
     neap_err err = NEAP_ERR_INIT;
@@ -154,7 +166,7 @@ static int sql_url(lua_State *L) {
 }
 
 static const luaL_Reg module[] = {
-    {"read", sql_read}, {"check_read", sql_check_read}, {"split", sql_split}, {"vetted", sql_vetted}, {"url", sql_url}, {NULL, NULL}};
+    {"read", sql_read}, {"check_read", sql_check_read}, {"tree", sql_tree}, {"split", sql_split}, {"vetted", sql_vetted}, {"url", sql_url}, {NULL, NULL}};
 
 int neap_open_sql(lua_State *L) {
     neap_function_table(L, "native.sql.", module);

@@ -163,6 +163,18 @@ bool neap_sql_read(neap_sql *out, const char *text, neap_err *err) {
     return ok;
 }
 
+char *neap_sql_tree(const char *text, neap_err *err) {
+    if (!check_size(text, err)) return NULL;
+    errand e = {.text = text, .run = parse};
+    char *tree = NULL;
+    if (!run(&e)) neap_err_set(err, NEAP_E_MEMORY, "no memory to parse the SQL text");
+    else if (e.tree.error) fail_parse(err, e.tree.error);
+    else if (strnlen(e.tree.parse_tree, NEAP_SQL_TREE + 1) > NEAP_SQL_TREE) neap_err_set(err, NEAP_E_INVALID, "the tree of the SQL text is larger than %d bytes", NEAP_SQL_TREE);
+    else tree = neap_strdup(e.tree.parse_tree);
+    pg_query_free_parse_result(e.tree);
+    return tree;
+}
+
 static void free_list(char **list) {
     for (char **at = list; at && *at; at++) free(*at);
     free(list);

@@ -15,6 +15,7 @@
 
 enum {
     NEAP_SQL_TEXT  = 1024 * 1024,   /* bytes of one text; longer is INVALID */
+    NEAP_SQL_TREE  = 4 * 1024 * 1024,   /* bytes of a tree that is handed out; each becomes some twenty in Lua */
     NEAP_SQL_NAMES = 4096           /* different functions, or attributes, in one text; more is INVALID */
 };
 
@@ -38,6 +39,8 @@ bool neap_sql_read(neap_sql *out, const char *text, neap_err *err);
 void neap_sql_close(neap_sql *out);
 /* Why it may not pass the read fence: REFUSED with kind and reason in err. True when it may. */
 bool neap_sql_check_read(const neap_sql *sql, neap_err *err);
+/* The parse tree of a text as JSON, as libpg_query prints it: the caller's to free. NULL and err, also when it would be larger than NEAP_SQL_TREE. */
+char *neap_sql_tree(const char *text, neap_err *err);
 /* Split a script into its statements: NULL-terminated list, the caller's to free piece by piece. NULL and err. */
 char **neap_sql_split(const char *script, neap_err *err);
 /* The text as the grammar itself would write it: no comments, one spelling of white space, key words and quotes. The caller's
