@@ -10,9 +10,9 @@ local clause = require("engine.clause")
 local duration = require("core.duration")
 local hold = require("engine.hold")
 local items = require("engine.items")
-local plan = require("engine.plan")
 local raise = require("core.raise")
 local session = require("engine.session")
+local survey = require("engine.survey")
 local task = require("native.task")
 local words = require("engine.words")
 
@@ -162,7 +162,7 @@ end
 
 local function nested(run, step)
   if not run.given[step.id] then
-    local params = session.read_params(run, step.child, plan.child_params(run, step))
+    local params = session.read_params(run, step.child, survey.child_params(run, step))
     run.record:event("params", step.id, session.recorded_params(params))
     run.given[step.id] = true
   end
