@@ -6,7 +6,10 @@
 -- nobody could be told never fails a run: `told` of the answer is false and the run notes it, unless `must` is set.
 --
 -- What certainly did not arrive (no connection, or "too many at once") is tried again, three times in all. What may have arrived is
--- not: an announcement that comes twice is a lie about what happened.
+-- not: an announcement that comes twice is a lie about what happened. What a run must have said before it goes on is sent `once`: the journal then knows
+-- that it was told, and after a crash in the middle it is told again, with a line that says so.
+--
+-- Who else must read it (a status page) is another webhook, which this one names: also = { "status" }.
 
 local answer = require "client.answer"
 local duration = require "core.duration"
@@ -26,6 +29,7 @@ M.fields = {
   proxy = { type = "string", help = "an HTTP proxy; the environment's are not used" },
   on = { type = "string", help = "the role of a host or container from which the url is reached" },
   must = { type = "boolean", help = "true: that nobody could be told is a failure" },
+  also = { type = "table", help = "roles of other webhooks that are told the same: { \"status\" }" },
 }
 
 local TRIES <const>, PAUSE_MS <const>, PAUSE_MOST_MS <const>, WITHIN <const> = 3, 500, 10000, "10s"
@@ -93,7 +97,8 @@ function M.bind(role, spec, context)
     raise("config", ("\"%s\": there is no format \"%s\""):format(role, spec.format), text.suggest(spec.format, text.keys(formats)))
   end
   local object = web.new(M, role, spec, context)
-  object.methods, object.guardians = methods, guardians
+  object.methods, object.guardians, object.also, object.previewed = methods, guardians, {}, {}
+  for i, other in ipairs(spec.also or {}) do object.also[i] = context.target(other, { "webhook" }) end
   return setmetatable(object, meta)
 end
 
@@ -120,23 +125,63 @@ local function tell(self, asked)
   end
 end
 
---- Tell it.
+local AGAIN <const> = { "again", "whoever said this was interrupted while saying it; you may have read it already" }
+
+-- Send the words: true, a withheld value, or false and why nobody could be told.
+local function post(self, words, fields, given)
+  local asked = formats[self.spec.format or "json"](words, fields)
+  asked.method, asked.headers, asked.within_ms = "POST", self.spec.headers, duration.parse(given.within or WITHIN)
+  web.request(self, asked)
+  local told, err = tell(self, asked)
+  return told or false, err
+end
+
+-- What is told once is not told again, but for what was not told to its end.
+local function post_once(self, words, fields, given, must)
+  local before = self.context.told.state(self.role, words)
+  if before == "told" or before == "nobody" then return before == "told", before == "nobody" and raise.new("unreachable", "nobody could be told") or nil end
+  if before == "telling" then fields[#fields + 1] = AGAIN end
+  self.context.told.note("telling", self.role, words)
+  local told, err = post(self, words, fields, given)
+  if type(told) == "userdata" then self.previewed[words] = self.context.told.step()
+  else self.context.told.note(told and "told" or must and "failed" or "nobody", self.role, words) end
+  return told, err
+end
+
+local function send(self, words, fields, given)
+  local must = given.must or given.must == nil and self.spec.must
+  local told, err = (given.once and post_once or post)(self, words, fields, given, must)
+  if told then return told end
+  if must then error(err, 0) end
+  if self.context.notice then self.context.notice("warning", "nobody could be told: " .. err.message, self.role) end
+  return false
+end
+
+--- Tell it, and whoever else is told the same.
 ---@param words string
 ---@param fields? table names and values below it: { database = "shop" }, or a list { { "database", "shop" } } in its order
----@param given? { must: boolean?, within: string? } must: fail when nobody could be told
+---@param given? { must: boolean?, within: string?, once: boolean? } must: fail when nobody could be told; once: a run says it once, however often it is resumed
 ---@return { told: function } answer
 ---@effect write
 function methods:send(words, fields, given)
   if type(words) ~= "string" or words == "" then raise("usage", "send needs a text", ("Write %s:send(\"the window begins\")."):format(self.role)) end
   given = given or {}
-  local asked = formats[self.spec.format or "json"](words, pairs_of(fields))
-  asked.method, asked.headers, asked.within_ms = "POST", self.spec.headers, duration.parse(given.within or WITHIN)
-  web.request(self, asked)
-  local told, err = tell(self, asked)
-  if told then return answer.of("told", told) end
-  if given.must or given.must == nil and self.spec.must then error(err, 0) end
-  if self.context.notice then self.context.notice("warning", "nobody could be told: " .. err.message, self.role) end
-  return answer.of("told", false)
+  local told = send(self, words, pairs_of(fields), given)
+  for _, other in ipairs(self.also) do told = send(other, words, pairs_of(fields), given) and told end
+  return answer.of("told", told)
+end
+
+--- Has this run said it `once`, to everybody it is for (or found that nobody could be told)?
+---@param words string
+---@return boolean
+---@effect read
+function methods:said(words)
+  if self.previewed[words] then error(raise.new("withheld", self.previewed[words]), 0) end
+  local state = self.context.told.state(self.role, words)
+  for _, other in ipairs(self.also) do
+    if not methods.said(other, words) then return false end
+  end
+  return state == "told" or state == "nobody"
 end
 
 --- What this is, for the plan. Nobody is told anything to find out.

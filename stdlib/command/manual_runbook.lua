@@ -227,6 +227,8 @@ M.sections = {
         .. "recorded is asked about: done, not begun, half, or nobody knows. Then the step's own done is asked.",
       "Done says yes: the step is recorded as found done. Done says no, and no write is half or unknown: it acts again. Anything else is asked of a human; with nobody there the run "
         .. "stays as it is and the exit status is 75.",
+      "A check is asked again where a step before it is pending again and nothing was done after it. "
+        .. "What a webhook is told with { once = true } is told once by a run: after a crash in the middle it is told again, with a line that says so, and chat:said(words) says that it was told.",
       "A step that is done is not done again, unless its undo or after has run since. Of a step with items only those without an outcome are worked on. Parameters and defaults keep their "
         .. "recorded values. A runbook or module whose text has changed is refused with the difference; so is a target that is another one now.",
     },

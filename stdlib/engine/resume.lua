@@ -93,6 +93,29 @@ local function reopen_nested(run, step)
   if open then run.status[step.id], run.completed[step.id] = nil, nil end
 end
 
+local function all_steps(model, into)
+  for _, step in ipairs(model.order) do
+    into[#into + 1] = step
+    if step.child then all_steps(step.child, into) end
+  end
+  return into
+end
+
+-- What a check found is no longer so when a step before it is pending again; where nothing was done since, it is asked again.
+local function reopen_checks(run)
+  local list = all_steps(run.model, {})
+  local first, last = #list + 1, 0
+  for i = #list, 1, -1 do
+    local step = list[i]
+    local asks = step.kind == "check" or step.child
+    if not run.completed[step.id] and not step.child then first = i end
+    if run.completed[step.id] and not asks and last == 0 then last = i end
+  end
+  for i = math.max(first, last) + 1, #list do
+    if list[i].kind == "check" then run.status[list[i].id], run.completed[list[i].id] = nil, nil end
+  end
+end
+
 -- Does the step stand: is it done, or half done, or owes something?
 local function stands(step, s)
   if fold_engine.GOOD[s.status] then return true end
@@ -240,6 +263,7 @@ function M.run(ctx)
       doubt.settle_payments(run, fold, steps)
       doubt.settle_steps(run, fold, steps)
     end)
+    reopen_checks(run)
     for _, step in ipairs(run.model.order) do reopen_nested(run, step) end
     if ok then return run_engine.drive(run) end
     return give_up(run, err)

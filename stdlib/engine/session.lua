@@ -19,6 +19,7 @@ local sandbox = require("engine.sandbox")
 local system = require("native.system")
 local target = require("engine.target")
 local task = require("native.task")
+local told = require("engine.told")
 
 --- Where the inventory is: given, or the first that exists.
 function M.inventory_path(given)
@@ -62,6 +63,7 @@ local function new_binding(session)
     progress = progress.watch,
     rows = rows,
     ledger = ledger,
+    told = told,
     notice = function (severity, message, role)
       local c = context.current()
       if c and c.run.noticed then c.run:noticed { step = c.step, severity = severity, text = message, from = role } end

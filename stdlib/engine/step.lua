@@ -161,6 +161,7 @@ local function check_only(run, step)
 end
 
 local function nested(run, step)
+  check_needs(run, step)
   if not run.given[step.id] then
     local params = session.read_params(run, step.child, survey.child_params(run, step))
     run.record:event("params", step.id, session.recorded_params(params))

@@ -270,14 +270,28 @@ function M.child_params(run, step)
   return given
 end
 
+-- What a step that runs another runbook needs stands on a line of its own, before that one's steps.
+function Survey:nested_needs(step)
+  if not step.clauses.needs then return end
+  local entry = self:open(step, self.numbers[step.id])
+  entry.label, entry.sign = "enforced", "check"
+  self:needs(step)
+  for _, line in ipairs(entry.lines) do
+    if line.label == "unknown" then entry.label, entry.sign = "unknown", "?" end
+  end
+end
+
 function Survey:nested(step)
+  self:nested_needs(step)
   local ok, why = true, nil
   if not self.given[step.id] then
     ok, why = pcall(function () return session.read_params(self, step.child, M.child_params(self, step)) end)
   end
   if not ok then
-    self:open(step, self.numbers[step.id])
-    self.entry.label, self.entry.sign = "enforced", "check"
+    if not step.clauses.needs then
+      self:open(step, self.numbers[step.id])
+      self.entry.label, self.entry.sign = "enforced", "check"
+    end
     if raise.is(why) and why.code == "withheld" then
       self:withhold(why)
       self.unseen["the runbook in step " .. self.entry.number .. ": its parameters depend on step " .. tostring(self.entry.withheld)] = true
@@ -343,7 +357,8 @@ function M.of(opened, recorded)
   local tally = tally_of(survey.steps)
   local changes = 0
   for _, entry in ipairs(survey.steps) do
-    if entry.label ~= "already" and entry.step.kind ~= "check" then changes = changes + 1 end
+    local asks = entry.step.kind == "check" or entry.step.kind == "run" and entry.label == "enforced"
+    if entry.label ~= "already" and not asks then changes = changes + 1 end
   end
   return { runbook = opened.model.name, title = opened.model.title, environment = opened.environment.name, stamp = opened.stamp, params = session.shown_params(opened),
     targets = opened.targets, steps = survey.steps, tally = tally, unseen = unseen,

@@ -61,7 +61,7 @@ local function gather(timing, rows, model, id_of)
       for _, step in ipairs(is_same(model, body) and model.order or {}) do
         for clause, of in pairs(ms) do
           local list = timing.lists[clause]
-          if of[id_of(step)] then
+          if of[id_of(step)] and not step.child then
             list[step.id] = list[step.id] or {}
             table.insert(list[step.id], of[id_of(step)])
           end
@@ -122,7 +122,7 @@ local function add(self, sum, step, clause)
   sum.seen[key] = true
   local time = self:step(step, clause)
   if time then sum.p50, sum.p95, sum.runs = sum.p50 + time.p50, sum.p95 + time.p95, math.max(sum.runs, time.runs)
-  elseif clause == "act" then sum.unknown = sum.unknown + 1 end
+  elseif clause == "act" and not step.child then sum.unknown = sum.unknown + 1 end
 end
 
 local function nothing() return { p50 = 0, p95 = 0, runs = 0, unknown = 0, seen = {} } end

@@ -27,6 +27,7 @@ M.kinds = {
   { "answer", "value, by" },
   { "owed", "clause (after, undo)" },
   { "settled", "clause, status" },
+  { "told", "state (telling, told, nobody, failed), role, text: what people were told once" },
   { "signal", "name, count, meaning" },
   { "notice", "severity, text, from" },
   { "end", "status (ok, failed, held, unknown, cancelled), exit, failed, message, hint, next" },

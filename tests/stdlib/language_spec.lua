@@ -643,6 +643,27 @@ describe("run", function ()
     has(err, "is retired: gone")
   end)
 
+  it("asks what the step needs before the first step of the inner runbook, in the plan too", function ()
+    local book = [[step "First" { act = set "first", done = is "first" } step "In" { run = { "inner", key = "x" }, needs = function () check(%s, "it is time") end }]]
+    local ctx, w = nested(book:format "true", INNER)
+    local p = w.try(plan.run, ctx)
+    assert.same({ 1, 2, "2.1" }, { p.steps[1].number, p.steps[2].number, p.steps[3].number })
+    assert.equal("enforced", p.steps[2].label)
+    assert.equal(0, w.try(run.run, ctx))
+    assert.equal(0, w.try(plan.run, ctx).exit)
+    ctx, w = nested(book:format "false", INNER)
+    assert.equal(1, w.try(run.run, ctx))
+    assert.same({}, w.log)
+    has(w.last("end").message, "it is time")
+    ctx, w = nested(book:format "w:get 'first' == 1 and not w:get 'late'", INNER, nil)
+    p = w.try(plan.run, ctx)
+    assert.equal("unknown", p.steps[2].label)
+    local set = w.methods.set
+    w.methods.set = function (o, key, value) if key == "first" then w.values.late = true end return set(o, key, value) end
+    assert.equal(1, w.try(run.run, ctx))
+    assert.same({ "first" }, w.log)
+  end)
+
   it("names a parameter of that kind, which is given or has a text", function ()
     for source, sentence in pairs {
       ["step 'In' { run = '{what}' }"] = "which is no parameter of kind",
@@ -866,5 +887,37 @@ describe("words", function ()
     has(first, "trial__" .. run_id(w))
     _, w = go(body)
     assert.are_not.equal(first, w.values.name)
+  end)
+end)
+
+describe("a check that was green", function ()
+  local BOOK <const> = [[
+    step "Before" { verify = function () note "before" end }
+    step "A" { act = set "a", done = is "a", after = function () w:set("a", 0) end }
+    step "Between" { verify = function () note "between" end }
+    %s
+    step "After" { verify = function () note "after" check(w:get "a" == 1, "a is so") end }
+    step "Last" { act = set "last", done = is "last" }]]
+
+  local function notes(w)
+    local list = {}
+    for _, e in ipairs(w.events) do
+      if e.kind == "note" then list[#list + 1] = e.body.text end
+    end
+    return list
+  end
+
+  it("is asked again on a resume when a step before it is pending again and nothing was done since", function ()
+    for done, asked in pairs { [""] = { "between", "after" }, ["step 'B' { act = set 'b', done = is 'b' }"] = { "after" } } do
+      local w = world.new()
+      local path = w.runbook(WORDS .. BOOK:format(done))
+      w.fail.last = 1
+      assert.equal(1, w.try(run.run, w.context { runbook = path }))
+      assert.equal(0, w.values.a)
+      local id = run_id(w)
+      w.events = {}
+      assert.equal(0, w.try(resume.run, w.context { run = id }))
+      assert.same(asked, notes(w))
+    end
   end)
 end)
