@@ -317,7 +317,7 @@ function M.begin(run)
   local body = { run = run.run_id, runbook = model.name, title = model.title, why = model.why, file = system.realpath(model.file) or model.file, environment = run.environment.name,
     inventory = system.realpath(session.inventory_path(run.ctx.inventory)), user = system.user(), uid = system.uid(), host = system.host(), pid = system.pid(), started = system.started(system.pid()),
     version = system.version(), stdlib = system.stdlib(), params = recorded.params, secret_params = recorded.secret_params,
-    stamp = run.stamp, passed = next(run.passed) and run.passed or nil, modules = load.texts(model),
+    stamp = run.stamp, passed = run.passed and next(run.passed) and run.passed or nil, modules = load.texts(model),
     text = model.source, hash = model.hash, targets = targets_body(run.targets), steps = steps_body(model) }
   run.record:event("run", "", body)
   run.record:sync()

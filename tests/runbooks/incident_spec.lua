@@ -80,8 +80,8 @@ describe("a session is known by its pid and its start", function ()
       local m = object.methods
       local other = { pid = pid, started = "2020-01-01T00:00:00.000000Z" }
       assert.is_false(m.session_state(object, other))
-      assert.is_false(m.cancel_session(object, other))
-      assert.is_true(m.end_session(object, other))                    -- that one is gone indeed
+      assert.is_false(m.cancel_session(object, other):reached())
+      assert.is_true(m.end_session(object, other):gone())                    -- that one is gone indeed
       assert.equal("idle in transaction", m.session_state(object, { pid = pid, started = m.value(object,
         "select to_char(backend_start at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') from pg_stat_activity where pid = $1::bigint", pid) }))
       for _, wrong in ipairs { { pid = pid }, { started = "now" }, { pid = "1", started = "now" } } do
