@@ -298,7 +298,7 @@ static void program_free(neap_ssh *s) {
     remove_dir(p);
     if (p->master) {
         p->master->owner = NULL;
-        neap_child_end(p->master->child, POLITE_MS);
+        neap_child_disown(p->master->child, POLITE_MS);
     }
     neap_timer_free(p->soon), neap_timer_free(p->late);
     neap_ssh_words_close(&p->words);

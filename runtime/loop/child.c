@@ -48,7 +48,7 @@ struct neap_child {
     neap_loop *loop;
     int pid;
     int go, said;                 /* a held child is released over `go`; `said` tells why it could not start. Else -1 */
-    bool exited, closed, freed, ending;
+    bool exited, closed, freed, ending, disowned;
     neap_timer *grace;
     neap_stream *streams[3];
     neap_child_exit_fn on_exit;
@@ -151,6 +151,12 @@ static void settle_group(neap_child *c) {
     if (getpid() == 1) while (waitpid(-c->pid, NULL, WNOHANG) > 0) ;
 }
 
+/* Its streams, if nobody took them, are the loop's to close. */
+static void on_forgotten(uv_handle_t *uv) {
+    neap_child *c = (neap_child *)((char *)uv - offsetof(neap_child, uv));
+    if (c->freed) free(c);
+}
+
 static void on_sigchld(uv_signal_t *uv, int number) {
     neap_child *c = (neap_child *)((char *)uv - offsetof(neap_child, uv));
     int status;
@@ -158,7 +164,7 @@ static void on_sigchld(uv_signal_t *uv, int number) {
     if (c->exited || waitpid(c->pid, &status, WNOHANG) != c->pid) return;
     if (!uv->data) {                                 /* the loop closes; nobody listens, and what the child had may be freed */
         c->exited = true;
-        uv_close((uv_handle_t *)uv, NULL);
+        uv_close((uv_handle_t *)uv, on_forgotten);
         return;
     }
     int ended_by = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
@@ -174,7 +180,9 @@ static void on_sigchld(uv_signal_t *uv, int number) {
 
 void neap_child_forget(uv_handle_t *handle) {
     neap_child *c = (neap_child *)((char *)handle - offsetof(neap_child, uv));
-    handle->data = NULL;
+    handle->data = c->disowned ? c : NULL;
+    neap_timer_free(c->grace);                       /* before the loop comes to it: it would be closed, and kept by nobody */
+    c->grace = NULL;
     signal_group(c, SIGKILL);
 }
 
@@ -188,6 +196,11 @@ void neap_child_end(neap_child *c, int64_t grace_ms) {
     signal_group(c, SIGCONT);                        /* a stopped process would not notice */
     if (!c->grace) c->grace = neap_timer_new(c->loop, on_grace, c);
     neap_timer_start(c->grace, grace_ms);
+}
+
+void neap_child_disown(neap_child *c, int64_t grace_ms) {
+    c->disowned = true;
+    neap_child_end(c, grace_ms);
 }
 
 void neap_child_free(neap_child *c) {

@@ -31,6 +31,9 @@ neap_stream *neap_child_stream(neap_child *c, int n);     /* hands descriptor n'
 int  neap_child_pid(const neap_child *c);
 neap_loop *neap_child_loop(const neap_child *c);
 void neap_child_end(neap_child *c, int64_t grace_ms);     /* TERM the group, later KILL it */
+/* The same, for an owner that goes before it: from now on the child is nobody's but its exit callback's, which is called in any case, when
+ * the loop closes too, and must touch nothing but `arg` and free the child. */
+void neap_child_disown(neap_child *c, int64_t grace_ms);
 /* After on_exit: free. Before: KILL the group at once, free when it is gone, no callback. */
 void neap_child_free(neap_child *c);
 
