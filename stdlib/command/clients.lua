@@ -4,7 +4,7 @@
 -- fifths of what a start reads.
 local M = {}
 
-local KINDS <const> = { "command", "container", "folder", "host", "hosts", "postgres", "redis", "service", "url", "webhook" }
+local KINDS <const> = { "cluster", "command", "container", "folder", "host", "hosts", "postgres", "redis", "service", "url", "webhook" }
 
 local function later(kind)
   return setmetatable({}, { __index = function (_, field) return require("client." .. kind)[field] end })

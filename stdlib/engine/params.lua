@@ -7,6 +7,7 @@ local M = {}
 
 local bytes = require("core.bytes")
 local duration = require("core.duration")
+local instant = require("core.instant")
 local raise = require("core.raise")
 local text = require("core.text")
 
@@ -67,6 +68,14 @@ M.KINDS = {
       local ok = pcall(duration.parse, s)
       if not ok then return nil, "must be a duration with its unit: 30s, 5m" end
       return s
+    end,
+  },
+  moment = {
+    help = "a moment with its time zone: 2026-04-25 02:00:05Z",
+    read = function (_, s)
+      local us, why, hint = instant.parse(s)
+      if not us then return nil, ("%s. %s"):format(why, hint) end
+      return instant.exact(us)
     end,
   },
   bytes = {

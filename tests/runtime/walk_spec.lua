@@ -27,13 +27,13 @@ runbook "Everything" { why = "to be walked" }
 local db, shelf, tool = target.postgres "db", target.folder "shelf", target.command "tool"
 local site, chat = target.url "site", target.webhook "chat"
 local hermes, fleet, dbc = target.host "hermes", target.hosts "fleet", target.container "dbc"
-local app, cache, far = target.service "app", target.redis "cache", target.folder "far"
-local beside, std = require "beside", { require "std.migrations", require "std.health", require "std.sessions", require "std.triage", require "std.upkeep", require "std.rows" }
+local app, cache, far, second = target.service "app", target.redis "cache", target.folder "far", target.cluster "second"
+local beside, std = require "beside", { require "std.migrations", require "std.health", require "std.sessions", require "std.triage", require "std.upkeep", require "std.rows", require "std.pitr" }
 local p = params { name = { "a name", default = "x" } }
 local before = step "Check" { needs = function () check(db:has("select 1") and shelf:has(p.name), "all is well", beside, std) end }
 local caught, kept = pcall(function () return db:value "select 1" end)
 step "Act" { act = function () tool:run { before:result(), kept, caught } chat:send(site:get():body()) note(scratch "x")
-  hermes:run { "true" } fleet:on("a"):run { "true" } dbc:run { "true" } app:stop() cache:write("SET", "k", "v") far:write("n", "t") end, done = function () return try(wait_until) end }
+  hermes:run { "true" } fleet:on("a"):run { "true" } dbc:run { "true" } app:stop() cache:write("SET", "k", "v") far:write("n", "t") second:stop() end, done = function () return try(wait_until) end }
 ]]
 
 local INVENTORY = [[environment "here" {
@@ -41,7 +41,7 @@ local INVENTORY = [[environment "here" {
   shelf = folder { path = "/" }, tool = command { argv = { "/bin/true" } },
   hermes = host { ssh = "hermes" }, fleet = hosts { names = { "a", "b" } }, dbc = container { on = "hermes", name = "db" },
   app = service { on = "hermes", systemd = "app.service" }, cache = redis { on = "hermes", url = "redis://127.0.0.1:1" },
-  far = folder { on = "hermes", path = "/srv" },
+  far = folder { on = "hermes", path = "/srv" }, second = cluster { on = "hermes", directory = "/srv/second", bin = "/usr/bin", port = 1 },
   site = url { url = "http://127.0.0.1:1" }, chat = webhook { url = secret { of = "https://127.0.0.1:1/hunter3" } },
 }]]
 

@@ -45,18 +45,16 @@ local function configure(server, extra)
   file:close()
 end
 
-local function initialise(server)
+local function initialise(server, more)
   local password_file = suite.write(server.dir .. "/password", M.passwords.admin)
   local user = server_user()
   if user then
     T.owner(server.dir, user)
     T.owner(password_file, user)
   end
-  child.must {
-    argv = { server.bin .. "/initdb", "-D", server.dir .. "/data", "-U", "admin", "--pwfile=" .. password_file, "-A", "scram-sha-256",
-      "-E", "UTF8", "--locale=C.UTF-8", "--no-sync" },
-    user = user, cwd = "/", timeout = 60000,
-  }
+  local argv = { server.bin .. "/initdb", "-D", server.dir .. "/data", "-U", "admin", "--pwfile=" .. password_file, "-A", "scram-sha-256",
+    "-E", "UTF8", "--locale=C.UTF-8", "--no-sync" }
+  child.must { argv = table.move(more or {}, 1, #(more or {}), #argv + 1, argv), user = user, cwd = "/", timeout = 60000 }
   os.remove(password_file)
 end
 
@@ -141,8 +139,8 @@ local function add_words(server)
 end
 
 --- A running server. options: name (another name is another server), settings (lines of postgresql.conf), dir (its
---- directory, which the caller removes).
----@param options? { name?: string, settings?: string[], dir?: string }
+--- directory, which the caller removes), initdb (more words for it).
+---@param options? { name?: string, settings?: string[], dir?: string, initdb?: string[] }
 ---@return table server
 function M.start(options)
   options = options or {}
@@ -152,7 +150,7 @@ function M.start(options)
   local dir = options.dir or T.directory(suite.directory() .. "/pg")
   local server = { name = name, bin = bin, dir = dir, socket = dir, port = T.free_port() }
   add_words(server)
-  initialise(server)
+  initialise(server, options.initdb)
   configure(server, options.settings)
   started[name] = server
   suite.at_end(function() server.stop("fast") end)
