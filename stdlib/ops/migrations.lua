@@ -4,11 +4,16 @@
 --   local history = migrations.of { folder = folder, db = db, database = "app", tool = migrate }
 --
 -- The history table is the truth: a tool's exit code and text are only quoted when the table says that the work
--- is not done. Only `resolve`, `forget`, `deploy` and `drop_while_empty` write, each one thing, and each refuses
+-- is not done. Only `resolve`, `forget`, `roll_back`, `unsettle`, `unrecord`, `revert`,
+-- `deploy` and `drop_while_empty` write, each one thing, and each refuses
 -- where it would make the history lie. The questions are in `ops.history`.
+--
+-- Settling what failed is `resolve` (all of it is there) or `roll_back` (nothing of it is): both only edit the history, so what they say is
+-- proved before (ops.trial). `unsettle` and `unrecord` take back exactly that; neither touches a migration that was executed since.
 
 local history = require "ops.history"
 local raise = require "core.raise"
+local script = require "client.script"
 
 local M = {}
 
@@ -114,6 +119,103 @@ function history:drop_while_empty()
   if not self.db:exists(self.database) then return end
   if not self:empty() then raise("check", ("%q is no longer empty and stays"):format(self.database)) end
   self.db:drop_database(self.database)
+end
+
+-- Settling what failed ------------------------------------------------------------------------------------
+
+--- The failed migrations, each once, with the rows that say so: what settling one of them is taken back by.
+---@return { key: string, ids: string[] }[] items
+---@effect read
+function history:failures()
+  local list, by_name = {}, {}
+  for _, row in ipairs(self:failed()) do
+    local item = by_name[row.name]
+    if not item then
+      item = { key = row.name, ids = {} }
+      by_name[row.name], list[#list + 1] = item, item
+    end
+    item.ids[#item.ids + 1] = row.id
+  end
+  return list
+end
+
+--- Is there a failed row of this name?
+---@param name string
+---@return boolean
+---@effect read
+function history:has_failed(name)
+  for _, row in ipairs(self:failed()) do
+    if row.name == name then return true end
+  end
+  return false
+end
+
+--- Record that nothing of a failed migration is there, so that the tool executes it again. It reverts nothing: that comes first.
+---@param name string
+---@effect write
+function history:roll_back(name)
+  local said = self:dialect().roll_back(self, name)
+  if said and self:has_failed(name) then complain(self, said, ("%q is still recorded as failed"):format(name)) end
+end
+
+--- Take back what `resolve` or `roll_back` did about a failed migration: its rows are failed again.
+---@param item { key: string, ids: string[] } of `failures`
+---@effect write
+function history:unsettle(item)
+  for _, row in ipairs(self:applied()) do
+    if row.name == item.key and row.steps ~= 0 then raise("check", ("%q was executed since and stays as it is"):format(item.key)) end
+  end
+  local statements = self:dialect().unsettle(self:from(), item.key, item.ids)
+  self:there():transaction(function (tx)
+    for _, statement in ipairs(statements) do tx:exec(table.unpack(statement)) end
+  end)
+end
+
+--- Execute the script of that name in a migration's folder on the live database, in one transaction.
+---@param name string
+---@param file string "down.sql"
+---@effect write
+function history:revert(name, file) script.execute(self:there(), self.folder:read(name .. "/" .. file)) end
+
+-- A history that is missing -------------------------------------------------------------------------------
+
+--- Has the database tables, and nothing that records where they are from (Prisma's P3005)?
+---@return boolean
+---@effect read
+function history:absent() return #self:tables() > 0 and #self:recorded() == 0 end
+
+--- What is to be recorded when the schema is what the migrations up to `last` leave: items that know what else recording them makes.
+---@param last string
+---@return { key: string, last: string, makes: { table: boolean, schema: boolean } }[] items
+---@effect read
+function history:unrecorded(last)
+  local list, db = {}, self:there()
+  local _, own = self:plain()
+  local makes = {
+    table = not db:has("SELECT 1 WHERE pg_catalog.to_regclass($1) IS NOT NULL", self:from()),
+    schema = not db:has("SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = $1", own),
+  }
+  self:file(last)
+  for _, name in ipairs(self:names()) do
+    if not self:has(name) then list[#list + 1] = { key = name, last = last, makes = makes } end
+    if name == last then return list end
+  end
+end
+
+--- Take back the row that recording an item of `unrecorded` made, and with the last of them what was made to hold them.
+---@param item { key: string, last: string, makes: { table: boolean, schema: boolean } }
+---@effect write
+function history:unrecord(item)
+  local later, applied = false, {}
+  for _, row in ipairs(self:applied()) do applied[row.name] = true end
+  for _, name in ipairs(self:names()) do
+    if later and applied[name] then raise("check", ("%q stays recorded: %q was executed after it"):format(item.key, name)) end
+    later = later or name == item.last
+  end
+  local db, from, _, own = self:there(), self:from(), self:plain()
+  if applied[item.key] then db:exec(self:dialect().forget(from, self:file(item.key))) end
+  if item.makes.table and #self:recorded() == 0 then db:exec("DROP TABLE IF EXISTS " .. from) end
+  if item.makes.schema and #self:recorded() == 0 then db:exec("DROP SCHEMA IF EXISTS " .. self.quote(own)) end
 end
 
 return M

@@ -18,6 +18,7 @@ M.lock = 72707369
 
 M.deploy = { "migrate", "deploy" }
 M.resolve = { "migrate", "resolve", "--applied" }
+M.rolled_back = { "migrate", "resolve", "--rolled-back" }
 M.url = { prisma = true }
 
 --- What the codes of the tool mean for the person who reads them at night.
@@ -67,7 +68,7 @@ end
 ---@effect read
 function M.recorded(db, from)
   return db:rows([[
-    SELECT migration_name AS name, checksum, started_at::text AS started_at, finished_at IS NOT NULL AS finished,
+    SELECT id, migration_name AS name, checksum, started_at::text AS started_at, finished_at IS NOT NULL AS finished,
            rolled_back_at IS NOT NULL AS rolled_back, applied_steps_count AS steps, logs
       FROM ]] .. from .. [[ ORDER BY started_at, migration_name]])
 end
@@ -119,6 +120,30 @@ function M.record(history, file)
   local words = { table.unpack(M.resolve) }
   words[#words + 1] = file.name
   return history:call(words)
+end
+
+--- Record that nothing of a failed migration is there, by Prisma's own word.
+---@param history table
+---@param name string
+---@return { status: integer, text: string } said
+---@effect write
+function M.roll_back(history, name)
+  local words = { table.unpack(M.rolled_back) }
+  words[#words + 1] = name
+  return history:call(words)
+end
+
+--- The statements that make the rows of these ids failed again: the row that `resolve --applied` added goes, theirs are open again.
+---@param from string
+---@param name string
+---@param ids string[]
+---@return any[][] statements each with its parameters
+---@effect pure
+function M.unsettle(from, name, ids)
+  return {
+    { "DELETE FROM " .. from .. " WHERE migration_name = $1 AND applied_steps_count = 0 AND finished_at IS NOT NULL AND rolled_back_at IS NULL AND id <> ALL ($2::text[])", name, ids },
+    { "UPDATE " .. from .. " SET rolled_back_at = NULL WHERE migration_name = $1 AND id = ANY ($2::text[]) AND finished_at IS NULL AND rolled_back_at IS NOT NULL", name, ids },
+  }
 end
 
 --- The statement that takes back one row made by `record`, and its parameters.
