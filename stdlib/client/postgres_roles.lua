@@ -10,6 +10,8 @@ local connections = require("client.postgres_connections")
 local guard = require("native.guard")
 local native = require("native.pg")
 local raise = require("core.raise")
+local reads = require("client.postgres_reads")
+local writes = require("client.postgres_writes")
 
 local methods = {}
 
@@ -18,7 +20,6 @@ local function act(o, verb, ...)
   local done, err = connection[verb](connection, ...)
   connections.tell(o, connection)
   if done == nil then error(err, 0) end
-  return done
 end
 
 local function password_of(o, name, needed)
@@ -43,13 +44,20 @@ function methods.has_password(o, name) return password_of(o, name) ~= nil end
 function methods.create_role(o, name, wanted)
   local given = { login = wanted and wanted.login, createdb = wanted and wanted.createdb }
   if given.login then given.password = password_of(o, name, true) end
-  return act(o, "create_role", name, given)
+  act(o, "create_role", name, given)
+end
+
+--- Drop a role, if it is there. The server refuses as long as anything is its own or granted to it.
+---@param name string
+---@effect destroy
+function methods.drop_role(o, name)
+  if reads.has(o, "SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = $1", name) then writes.exec(o, 'DROP ROLE "' .. name:gsub('"', '""') .. '"') end
 end
 
 --- Give a role the password of the inventory.
 ---@param name string
 ---@effect write
-function methods.set_password(o, name) return act(o, "set_password", name, password_of(o, name, true)) end
+function methods.set_password(o, name) act(o, "set_password", name, password_of(o, name, true)) end
 
 --- Can the role log in to this database with the password of the inventory? false and the server's words when it cannot.
 ---@param name string

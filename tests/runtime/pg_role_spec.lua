@@ -29,7 +29,7 @@ describe("client.postgres_roles", function ()
       assert.is_true(db:login 'odd "role')
       assert.is_true(db:value("select rolcanlogin and rolcreatedb and not rolsuper from pg_roles where rolname = $1", 'odd "role'))
       assert.matches("^SCRAM%-SHA%-256%$4096:", server.sql [[select rolpassword from pg_authid where rolname = 'odd "role']])
-      db:exec 'drop role "odd ""role"'
+      db:drop_role 'odd "role'
     end)
     assert.matches('CREATE ROLE "odd ""role" LOGIN CREATEDB PASSWORD \'SCRAM%-SHA%-256', server.log())
     assert.is_nil(server.log():find("4f1c", 1, true))
