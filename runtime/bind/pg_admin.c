@@ -1,4 +1,4 @@
-/* pg_admin.c -- databases made and dropped, sessions ended: primitives of their own, because policy and preview tell them apart
+/* pg_admin.c -- databases made, renamed and dropped, sessions ended: primitives of their own, because policy and preview tell them apart
  * from other statements. All of it is exec (pg_write.c) under another name; names are quoted here and nowhere else. */
 #include <stdlib.h>
 #include <string.h>
@@ -83,6 +83,39 @@ static int drop_database(lua_State *L) {
     return neap_pg_exec(L, h, NEAP_P_PG_DROP, sql->data, 0, subject_of(L, h, name));
 }
 
+/* [-0, +0, e] the members "from" and "to" of the pair at the top of the stack, which leaves with them. */
+static void add_rename(lua_State *L, neap_buf *out) {
+    luaL_checktype(L, -1, LUA_TTABLE);
+    int pair = lua_absindex(L, -1);
+    lua_getfield(L, pair, "from");
+    lua_getfield(L, pair, "to");
+    neap_buf_adds(out, " ALTER DATABASE ");
+    add_name(out, check_name(L, pair + 1));
+    neap_buf_adds(out, " RENAME TO ");
+    add_name(out, check_name(L, pair + 2));
+    neap_buf_addc(out, ';');
+    lua_settop(L, pair - 1);
+}
+
+/* conn:rename_databases{{from=, to=}, …} -> {…} | nil, err: one after the other, all of them or none, in one statement: in between nobody
+ * is let into any of them, and the transaction's id tells what became of it. Not this connection's own. Effect: write. */
+static int rename_databases(lua_State *L) {
+    pg_handle *h = neap_pg_check_acting(L, 1);
+    luaL_checktype(L, 2, LUA_TTABLE);
+    lua_settop(L, 2);
+    lua_Integer count = luaL_len(L, 2);
+    luaL_argcheck(L, count > 0, 2, "no names");
+    neap_buf *sql = new_text(L), *body = new_text(L);
+    neap_buf_adds(body, "BEGIN");
+    for (lua_Integer i = 1; i <= count; i++) lua_geti(L, 2, i), add_rename(L, body);
+    neap_buf_adds(body, " END");
+    neap_buf_adds(sql, "DO");
+    add_literal(sql, body->data);
+    lua_geti(L, 2, 1);
+    lua_getfield(L, -1, "from");
+    return neap_pg_exec(L, h, NEAP_P_PG_RENAME, sql->data, 0, subject_of(L, h, lua_tostring(L, -1)));
+}
+
 /* conn:terminate{database=, except_own=} -> {rows={{ended=n}}} | nil, err: end the sessions of a database, but for this one and, with
  * except_own, all of this run. Effect: write. */
 static int terminate(lua_State *L) {
@@ -135,5 +168,5 @@ static int end_session(lua_State *L) { return signal_session(L, NEAP_P_PG_TERMIN
 static int cancel_session(lua_State *L) { return signal_session(L, NEAP_P_PG_CANCEL, "pg_cancel_backend"); }
 
 const luaL_Reg neap_pg_admin_methods[] = {
-    {"create_database", create_database}, {"drop_database", drop_database}, {"terminate", terminate}, {"end_session", end_session},
+    {"create_database", create_database}, {"drop_database", drop_database}, {"rename_databases", rename_databases}, {"terminate", terminate}, {"end_session", end_session},
     {"cancel_session", cancel_session}, {NULL, NULL}};

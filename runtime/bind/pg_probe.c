@@ -29,6 +29,8 @@ static void on_fate(void *arg, neap_pg_fate fate, const char *reason) {
 
 static int probe_deliver(lua_State *L, neap_op *o) {
     probe_op *p = (probe_op *)o;
+    neap_pg_inquiry_free(p->inquiry);              /* its session goes now, not when the garbage is collected: it would stand in a rename's way */
+    p->inquiry = NULL;
     switch (p->fate) {
     case NEAP_PG_COMMITTED: lua_pushliteral(L, "done"); break;
     case NEAP_PG_ABORTED: lua_pushliteral(L, "not begun"); break;

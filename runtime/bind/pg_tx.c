@@ -156,6 +156,8 @@ static int commit_deliver(lua_State *L, neap_op *o) {
         neap_pg_ask_fate(e->base.h, e->tx->xid, &e->inquiry, on_fate, e);
         return neap_await(L, o);
     }
+    neap_pg_inquiry_free(e->inquiry);              /* with its session */
+    e->inquiry = NULL;
     e->tx->turn->open = false;
     if (e->committed) {
         settle(L, e->tx, "ok", e->asking ? "\"asked\":true" : NULL, NULL);

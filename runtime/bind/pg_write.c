@@ -69,7 +69,7 @@ bool neap_pg_check_write(pg_op *op) {
         neap_err_set(&op->err, NEAP_E_USAGE, "\"%s\" would end the transaction neap keeps count of", op->parsed.kind);
         return neap_err_hint(&op->err, "Use transaction(function(tx) … end): it commits at its end and rolls back on an error.");
     }
-    if (op->parsed.hides && op->h->max_rows > 0) {
+    if (op->parsed.hides && op->h->max_rows > 0 && op->gate.act.primitive != NEAP_P_PG_RENAME) {
         neap_err_set(&op->err, NEAP_E_REFUSED, "this environment allows %lld rows a statement, and nobody counts those that a part of \"%s\" changes",
                      (long long)op->h->max_rows, op->parsed.kind);
         return neap_err_hint(&op->err, "Send what changes rows as a statement of its own, or raise max_rows in the inventory.");
@@ -243,7 +243,10 @@ static int exec_deliver(lua_State *L, neap_op *o) {
         if (op->err.code || !neap_pg_op_alive(op)) return neap_pg_op_fail(L, op);
         neap_pg_add_evidence(&op->gate.evidence, op->h, x->xid);
         return neap_gate_intend(L, &op->gate);
-    case STAGE_FATE: return end(L, x);
+    case STAGE_FATE:
+        neap_pg_inquiry_free(x->inquiry);          /* with its session */
+        x->inquiry = NULL;
+        return end(L, x);
     default: return ran(L, x);
     }
 }

@@ -6,6 +6,7 @@ local move = require "client.pipe"
 local raise = require "core.raise"
 local result = require "client.result"
 local run = require "client.container_command"
+local temporary = require "client.temporary"
 
 local methods = {}
 
@@ -103,11 +104,8 @@ function methods.restart(o, given)
   raise.check(engine:restart_container(id, options_of(engine, id, given)))
 end
 
--- What the ledger says of a container whose name is scratch of this run; nil for every other.
 local function entry_of(o, name)
-  local ledger = o.context.ledger
-  if not (ledger and ledger.is_scratch(name)) then return nil end
-  return { role = o.role, kind = "container", name = name, subject = ("docker:%s/%s"):format(engines.engine(o):id(), name) }
+  return temporary.scratch(o, "container", name, function () return ("docker:%s/%s"):format(engines.engine(o):id(), name) end)
 end
 
 --- Remove it. `force`: although it runs; `volumes`: its anonymous ones go with it.

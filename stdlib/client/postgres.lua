@@ -12,11 +12,13 @@ local M = {}
 local connections = require("client.postgres_connections")
 local dump = require("client.postgres_dump")
 local guardians = require("client.postgres_guardians")
+local quiet = require("client.postgres_quiet")
 local raise = require("core.raise")
 local reads = require("client.postgres_reads")
 local restore = require("client.postgres_restore")
 local roles = require("client.postgres_roles")
 local rows = require("client.postgres_rows")
+local swap = require("client.postgres_swap").methods
 local upkeep = require("client.postgres_upkeep")
 local writes = require("client.postgres_writes")
 
@@ -40,7 +42,7 @@ M.fields = {
 }
 
 local methods = {}
-for _, part in ipairs { reads, writes, rows, roles, upkeep, dump, restore } do
+for _, part in ipairs { reads, writes, rows, roles, upkeep, dump, restore, swap, quiet } do
   for name, method in pairs(part) do methods[name] = method end
 end
 

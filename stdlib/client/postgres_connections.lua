@@ -215,8 +215,8 @@ function M.stream(place, mode)
   return stream, stream
 end
 
---- Close every connection of the object.
-function M.close(o)
+--- Close the sessions of this database, whatever they are for; what the object stands on stays.
+function M.let_go(o)
   for _, slot in ipairs { "reading", "counting", "showing", "locking" } do
     if o[slot] then o[slot]:close() end
     o[slot] = nil
@@ -225,6 +225,11 @@ function M.close(o)
     for _, connection in ipairs(list) do connection:close() end
   end
   o.idle, o.actors = {}, {}
+end
+
+--- Close every connection of the object.
+function M.close(o)
+  M.let_go(o)
   for _, other in pairs(o.others or {}) do M.close(other) end
   if o.server.tunnel and not o.parent then
     o.server.tunnel:close()

@@ -17,6 +17,9 @@ local function key_of(o)
   return text.sha256("neap lock " .. reads.subject(o)):sub(1, 16)
 end
 
+--- What the lock of the database and the hold on it are called.
+function guardians.key(o) return key_of(o) end
+
 --- Take the database for this run until the connection ends: true, or nil and who has it.
 function guardians.lock(o) return connections.locker(o):lock(key_of(o)) end
 
@@ -65,6 +68,16 @@ local function one_session(o, evidence)
   return #there == 0 and "done" or "not begun"
 end
 
+-- Databases that were given other names, all or none of them. Each of the names is bound to a run, but for the one that both bear in turn.
+local function renamed(o, evidence)
+  local before, after = {}, {}
+  for from, to in (evidence.text or ""):gmatch("ALTER DATABASE \"([^\"]+)\" RENAME TO \"([^\"]+)\"") do before[from], after[to] = true, true end
+  local done, begun = 0, 0
+  for name in pairs(before) do if not after[name] then begun = begun + (reads.exists(o, name) and 1 or 0) end end
+  for name in pairs(after) do if not before[name] then done = done + (reads.exists(o, name) and 1 or 0) end end
+  return done > 0 and begun == 0 and "done" or begun > 0 and done == 0 and "not begun" or "half"
+end
+
 local SIGNALS <const> = { ["pg.terminate"] = true, ["pg.cancel"] = true }
 
 -- Writes that leave no transaction behind are judged by what is there, once nobody works on them any more.
@@ -80,6 +93,7 @@ local LOOK <const> = {
     if not limits[1] then return "done" end
     return limits[1].most == -2 and "half" or "not begun"     -- -2: a drop that was interrupted
   end,
+  ["pg.rename"] = renamed,
   -- Sessions are not brought back by a rollback. To one that is still there the signal may be sent again.
   ["pg.terminate"] = function (o, evidence)
     local found = one_session(o, evidence)

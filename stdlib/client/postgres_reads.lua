@@ -167,6 +167,18 @@ function methods.sessions(o, database)
        AND backend_type = 'client backend' ORDER BY backend_start]], database)
 end
 
+--- The sessions of a database that are none of this run's.
+---@param database? string this one when omitted
+---@return table[] as sessions
+---@effect read
+function methods.strangers(o, database)
+  local list = {}
+  for _, s in ipairs(methods.sessions(o, database)) do
+    if s.application ~= o.context.application then list[#list + 1] = s end
+  end
+  return list
+end
+
 --- "15.20"
 ---@return string
 ---@effect read

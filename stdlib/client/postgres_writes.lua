@@ -7,6 +7,7 @@ local guard = require("native.guard")
 local pipe = require("client.pipe")
 local raise = require("core.raise")
 local reads = require("client.postgres_reads")
+local temporary = require("client.temporary")
 
 local methods = {}
 
@@ -97,12 +98,7 @@ function methods.exec_many(o, sql, list)
   return methods.transaction(o, function (tx) return tx:exec_many(sql, list) end)
 end
 
--- What the ledger says of a database whose name is scratch of this run; nil for every other.
-local function entry_of(o, name)
-  local ledger = o.context.ledger
-  if not (ledger and type(name) == "string" and ledger.is_scratch(name)) then return nil end
-  return { role = o.role, kind = "database", name = name, subject = reads.subject(o.methods.on(o, name)) }
-end
+local function entry_of(o, name) return temporary.scratch(o, "database", name, function () return reads.subject(o.methods.on(o, name)) end) end
 
 --- Make a database on the server. One with a scratch name is entered in the ledger first: neap gc removes it when the run no longer can.
 ---@param name string

@@ -1,4 +1,4 @@
---- Files of a folder or a host that do not last: what the ledger says of them, and how they go.
+--- What does not last: what the ledger says of it; and how files of a folder or a host go.
 --
 --   file       its name is scratch of the run: it goes, and what was begun of it
 --   part       any other name, from before it is begun until it is whole: NAME.part goes where nobody writes it any more
@@ -11,6 +11,18 @@ local M = {}
 
 local raise = require("core.raise")
 
+--- The entry of a thing whose name is scratch of this run; nil for every other.
+---@param o table the bound object
+---@param kind string
+---@param name string
+---@param subject fun(): string what it is, wherever it is seen from
+---@return table|nil
+function M.scratch(o, kind, name, subject)
+  local ledger = o.context.ledger
+  if not (ledger and type(name) == "string" and ledger.is_scratch(name)) then return nil end
+  return { role = o.role, kind = kind, name = name, subject = subject() }
+end
+
 --- Enter it, where it is temporary: the entry, or nil.
 ---@param o table the bound object
 ---@param name string
@@ -19,11 +31,9 @@ local raise = require("core.raise")
 ---@param kind? "file"|"directory"
 ---@return table|nil
 function M.enter(o, name, subject, always, kind)
-  local ledger = o.context.ledger
-  local scratch = ledger and ledger.is_scratch(name)
-  if not scratch and not (always and ledger and ledger.is_kept()) then return nil end
-  local entry = { role = o.role, kind = scratch and (kind or "file") or "part", name = name, subject = subject() }
-  ledger.enter(entry)
+  local ledger, entry = o.context.ledger, M.scratch(o, kind or "file", name, subject)
+  if not entry and always and ledger and ledger.is_kept() then entry = { role = o.role, kind = "part", name = name, subject = subject() } end
+  if entry then ledger.enter(entry) end
   return entry
 end
 
@@ -35,9 +45,10 @@ end
 
 --- It was removed.
 function M.leave(o, name, subject)
-  local ledger = o.context.ledger
-  if not (ledger and ledger.is_scratch(name)) then return end
-  for _, kind in ipairs { "file", "directory" } do ledger.leave { role = o.role, kind = kind, name = name, subject = subject() } end
+  for _, kind in ipairs { "file", "directory" } do
+    local entry = M.scratch(o, kind, name, subject)
+    if entry then o.context.ledger.leave(entry) end
+  end
 end
 
 --- Raises {refused} where `subject` is not what was entered.

@@ -145,7 +145,7 @@ function M.runbook(info, rows, style)
   end
   if info.targets and #info.targets > 0 then
     add(out, { "", "Targets the inventory must name" })
-    for _, t in ipairs(info.targets) do add(out, style:labelled(style:clean(t.role), style:clean(t.kind), { column = 24 })) end
+    for _, t in ipairs(info.targets) do add(out, style:labelled(style:clean(t.role), style:clean(t.kind) .. (t.optional and ", where there is one" or ""), { column = 24 })) end
   end
   add(out, { "", "Steps" })
   for _, step in ipairs(info.steps) do

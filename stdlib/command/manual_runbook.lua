@@ -124,7 +124,8 @@ M.sections = {
     title = "Roles and parameters",
     paragraphs = {
       "target.KIND \"role\" declares that the runbook needs such a thing and what it calls it. Which machine that is, the inventory says for each environment: see "
-        .. "neap-inventory(5). A runbook names no hosts, and only its clauses may use a role.",
+        .. "neap-inventory(5). A runbook names no hosts, and only its clauses may use a role. target.service(\"app\", { optional = true }) need not be in "
+        .. "every environment: app:is_bound() says whether it is, and where it is not, using it is an error that says so.",
       "params { … } declares what an operator may give: a sentence, a kind (text, name, path, integer, number, boolean, duration, bytes, choice, list, runbook), and a default, "
         .. "optional = true, or neither when it must be given. A default that is a function is asked once, when the run begins, and is recorded; a resumed run "
         .. "keeps the value. While the runbook is being declared a parameter has no value: use p.name in a clause, or {name} in a text.",

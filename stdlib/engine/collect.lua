@@ -57,12 +57,15 @@ function M.standing(row, records, state)
   return owes(records) and "owing" or "resumable"
 end
 
--- What gc runs have removed already, or found gone.
+-- What gc runs have removed already, or found gone, and when: what was entered again since (a swap that was taken back) is there again.
 local function removed_before(rows, state)
   local gone = {}
   for _, row in ipairs(rows) do
     for _, r in ipairs(row.runbook == M.NAME and journal.read(state, row.run, 0) or {}) do
-      if r.kind == "ledger" and r.body.state == "left" then gone[r.body.kind .. "\0" .. r.body.subject] = true end
+      if r.kind == "ledger" and r.body.state == "left" then
+        local key = r.body.kind .. "\0" .. r.body.subject
+        gone[key] = math.max(gone[key] or 0, r.at)
+      end
     end
   end
   return gone
@@ -72,7 +75,7 @@ end
 local function things_of(records, run, gone)
   local list = {}
   for _, entry in ipairs(ledger.open(records)) do
-    if not gone[entry.kind .. "\0" .. entry.subject] then
+    if (gone[entry.kind .. "\0" .. entry.subject] or 0) < entry.at then
       entry.run, entry.key = run, ("%s %s of run %s"):format(entry.kind, entry.name, run)
       table.insert(list, 1, entry)
     end

@@ -15,6 +15,8 @@ local M = {}
 
 local clause = require("engine.clause")
 local context = require("engine.context")
+local journal = require("native.journal")
+local raise = require("core.raise")
 
 -- The running step of a run that is recorded; nil in a preview, in a survey and outside of runs.
 local function recorded()
@@ -64,9 +66,22 @@ function M.hand_over(entry)
   c.run.record:sync()
 end
 
+--- What the run's ledger says last of a thing of this kind: nil when it says nothing of one.
+---@param kind string
+---@return table|nil entry
+function M.latest(kind)
+  local c, last = recorded(), nil
+  if not c then return nil end
+  c.run.record:sync()
+  for _, r in ipairs(raise.check(journal.read(c.run.ctx.state, c.run.run_id, 0))) do
+    if r.kind == "ledger" and r.body.kind == kind then last = r.body end
+  end
+  return last
+end
+
 --- What a run entered and neither removed nor handed over, in the order in which it was first entered.
 ---@param records table[]
----@return { role: string, kind: string, name: string, subject: string }[]
+---@return { role: string, kind: string, name: string, subject: string, at: integer }[] at: when it was last entered
 function M.open(records)
   local list, at = {}, {}
   for _, r in ipairs(records) do
@@ -76,12 +91,12 @@ function M.open(records)
         at[key] = #list + 1
         list[at[key]] = { role = r.body.role, kind = r.body.kind, name = r.body.name, subject = r.body.subject }
       end
-      list[at[key]].open = r.body.state == "entered"
+      list[at[key]].open, list[at[key]].at = r.body.state == "entered", r.at
     end
   end
   local left = {}
   for _, entry in ipairs(list) do
-    if entry.open then left[#left + 1] = { role = entry.role, kind = entry.kind, name = entry.name, subject = entry.subject } end
+    if entry.open then left[#left + 1] = { role = entry.role, kind = entry.kind, name = entry.name, subject = entry.subject, at = entry.at } end
   end
   return left
 end

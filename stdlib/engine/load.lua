@@ -188,7 +188,7 @@ function M.inspect(path, options)
     if step.clauses.destroys then destroys[#destroys + 1] = step.clauses.destroys end
   end
   local targets = {}
-  for _, slot in ipairs(model.roles or {}) do targets[#targets + 1] = { role = slot.role, kind = slot.kind } end
+  for _, slot in ipairs(model.roles or {}) do targets[#targets + 1] = { role = slot.role, kind = slot.kind, optional = slot.optional } end
   return { name = model.name, title = model.title, why = model.why, params = described(model, {}, {}), steps = steps,
     destroys = destroys, targets = targets, retired = model.retired, file = path }
 end

@@ -55,8 +55,14 @@ end
 
 -- Roads are not compared: what stands at the end of one proves itself, and a run may have made its road anew.
 local function check_same_targets(recorded, targets)
-  local ids = {}
+  local ids, now = {}, {}
   for _, t in ipairs(recorded.targets or {}) do ids[t.role] = t.id end
+  for _, t in ipairs(targets) do now[t.role] = true end
+  for _, t in ipairs(recorded.targets or {}) do       -- an optional role: what it did to the target may be owed
+    if not t.used_by and not now[t.role] then
+      raise("refused", ("\"%s\" was %s when the run began, and the inventory no longer has it"):format(t.role, t.id), "Put it back to resume.")
+    end
+  end
   for _, t in ipairs(targets) do
     if not t.used_by and ids[t.role] and session.lasting(ids[t.role]) ~= session.lasting(t.id) then
       raise("refused", ("\"%s\" was %s when the run began and is %s now"):format(t.role, ids[t.role], t.id), "The run belongs to another target.")

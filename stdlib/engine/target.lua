@@ -35,10 +35,15 @@ local function hide(...)
 end
 
 -- Methods are looked up in the object's closed table `methods`, never in the object.
-function mask(get, role)
+function mask(get, role, slot)
   local self
+  local function is_bound()
+    if not slot.absent then get() end
+    return not slot.absent
+  end
   self = setmetatable({}, {
     __index = function (_, name)
+      if name == "is_bound" and slot then return is_bound end
       local object = get()
       local method = object.methods[name]
       if not method then
@@ -67,26 +72,39 @@ function mask(get, role)
   return self
 end
 
---- The word `target`: target.postgres "db".
+local OPTIONS <const> = { optional = true }
+
+local function check_options(where, kind, options)
+  if options ~= nil and type(options) ~= "table" then raise("invalid", ("what follows the role of target.%s is { optional = true }"):format(kind), nil, { where = where }) end
+  for name in pairs(options or {}) do
+    if not OPTIONS[name] then raise("invalid", ("target.%s has no option \"%s\""):format(kind, tostring(name)), "It takes optional = true.", { where = where }) end
+  end
+end
+
+-- What a clause gets that uses a role which nothing is bound to.
+local function unbound(slot)
+  if slot.absent then
+    raise("config", ("environment \"%s\" has no \"%s\""):format(slot.absent, slot.role), ("The role is optional: ask %s:is_bound() first, or add it to the inventory."):format(slot.role))
+  end
+  raise("invalid", ("role \"%s\" is not bound while the runbook is being declared"):format(slot.role), "Only clauses may use it.")
+end
+
+--- The word `target`: target.postgres "db"; target.service ("app", { optional = true }) need not be in every environment.
 function M.word(model, where_of)
   return setmetatable({}, {
     __index = function (_, kind)
-      return function (role)
+      return function (role, options)
         local where = where_of(1)
         if type(role) ~= "string" or not role:match("^[%a_][%w_]*$") then
           raise("invalid", ("target.%s needs a role's name: target.%s \"db\""):format(kind, kind), nil, { where = where })
         end
         if model.targets[role] then raise("invalid", ("role \"%s\" is declared twice"):format(role), nil, { where = where }) end
-        local slot = { role = role, kind = kind, where = where }
+        check_options(where, kind, options)
+        local slot = { role = role, kind = kind, where = where, optional = options and options.optional or nil }
         model.targets[role] = slot
         model.roles = model.roles or {}
         model.roles[#model.roles + 1] = slot
-        return mask(function ()
-          if not slot.object then
-            raise("invalid", ("role \"%s\" is not bound while the runbook is being declared"):format(role), "Only clauses may use it.")
-          end
-          return slot.object
-        end, role)
+        return mask(function () return slot.object or unbound(slot) end, role, slot)
       end
     end,
     __metatable = false,
@@ -105,21 +123,24 @@ function M.bind(model, binding)
         near and ("Did you mean target.%s?"):format(near), { where = slot.where })
     end
     local entry = environment.targets[slot.role]
-    if not entry then
+    slot.absent = not entry and slot.optional and environment.name or nil
+    if not entry and not slot.optional then
       raise("config", ("environment \"%s\" has no \"%s\""):format(environment.name, slot.role),
         ("Add %s = %s { … } to it in the inventory."):format(slot.role, slot.kind))
     end
-    if entry.kind ~= slot.kind then
+    if entry and entry.kind ~= slot.kind then
       raise("config", ("\"%s\" is a %s in environment \"%s\", the runbook wants a %s"):format(slot.role, entry.kind, environment.name, slot.kind))
     end
   end
-  for _, slot in ipairs(model.roles or {}) do slot.object = binding:get(slot.role) end
+  for _, slot in ipairs(model.roles or {}) do slot.object = not slot.absent and binding:get(slot.role) or nil end
 end
 
---- The bound objects, in the order of their declaration: list of {role, kind, object}.
+--- The bound objects, in the order of their declaration: list of {role, kind, object}. An optional role that the environment lacks is none.
 function M.bound(model)
   local list = {}
-  for _, slot in ipairs(model.roles or {}) do list[#list + 1] = { role = slot.role, kind = slot.kind, object = slot.object } end
+  for _, slot in ipairs(model.roles or {}) do
+    if not slot.absent then list[#list + 1] = { role = slot.role, kind = slot.kind, object = slot.object } end
+  end
   return list
 end
 

@@ -24,7 +24,7 @@ local function lines_of(plan)
 end
 
 -- A name that only the run has is another one in the plan, and so is the moment it began.
-local function as_planned(text, run, stamps) return (text:gsub("__" .. run, "__plan"):gsub(stamps[1], stamps[2])) end
+local function as_planned(text, run, stamps) return (text:gsub("__" .. run, "__plan"):gsub(":" .. run .. "'", ":plan'"):gsub(stamps[1], stamps[2])) end
 
 local function is_announced(known, body, run, stamps)
   if not known then return false end
