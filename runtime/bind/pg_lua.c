@@ -82,7 +82,7 @@ static void go_through(pg_handle *h, const char *socket, const char *machine) {
     neap_pgurl_set(&h->where, "port", "5432");
 }
 
-/* new{url=, password=, user=, database=, role=, application=, subject=, socket=, machine=, fenced=, snapshot=, keeps=, within_ms=, statement_ms=,
+/* new{url=, password=, user=, database=, host=, port=, role=, application=, subject=, socket=, machine=, fenced=, snapshot=, keeps=, within_ms=, statement_ms=,
  * idle_ms=, lock_ms=, max_rows=}
  * -> conn | nil, err. Effect: pure. */
 static int new(lua_State *L) {
@@ -96,6 +96,9 @@ static int new(lua_State *L) {
     override(h, L, "password", "password");
     override(h, L, "user", "user");
     override(h, L, "database", "dbname");
+    override(h, L, "host", "host");
+    override(h, L, "port", "port");
+    if (text_field(L, "host", NULL)) neap_pgurl_set(&h->where, "hostaddr", NULL);
     h->role = neap_strdup(text_field(L, "role", "db"));
     h->application = neap_strdup(text_field(L, "application", "neap"));
     const char *subject = text_field(L, "subject", NULL);

@@ -1,7 +1,9 @@
---- A local program as a target: fixed leading arguments, a directory, an environment.
+--- A program as a target, here or elsewhere: fixed leading arguments, a directory, an environment.
 --
 --   migrate = command { argv = { "node", "node_modules/prisma/build/index.js" }, cwd = "/srv/app" }
+--   migrate = command { on = "api", argv = { "npx", "prisma" }, cwd = "/app", sees = "db:5432" }      in the container of the application
 --
+-- `on` a host or in a container that one's own words run it: its session, its detached jobs, its orphans; the command only knows what to say.
 -- `read` runs it because the author says that it only reads: it runs in previews too, and the plan labels it
 -- "declared". `run` is a write and is shown instead. There is no shell: arguments are a list, and a secret
 -- goes into env or stdin, never into an argument. A status other than 0 is an error unless it is allowed.
@@ -21,6 +23,8 @@ M.fields = {
   argv = { type = "table", help = "the program and its first arguments, as a list" },
   cwd = { type = "string", help = "the directory it runs in" },
   env = { type = "table", help = "names and values it sees besides PATH, HOME, LANG and TZ; a value may be a secret" },
+  on = { type = "string", help = "the host or container of this environment that it runs on; here when omitted" },
+  sees = { type = "string", help = "host:port at which it reaches the database, where that is not as neap does: \"db:5432\"" },
 }
 
 local methods, guardians = {}, {}
@@ -38,10 +42,16 @@ end
 
 --- Bind a command of the inventory.
 ---@param role string
----@param spec { argv: string[], cwd: string?, env: table? }
+---@param spec { argv: string[], cwd: string?, env: table?, on: string?, sees: string? }
+---@param context? table
 ---@return table command
-function M.bind(role, spec)
+function M.bind(role, spec, context)
   local object = { kind = M.kind, role = role, argv = check_argv(role, spec.argv), cwd = spec.cwd, env = spec.env or {}, methods = methods, guardians = guardians }
+  if spec.sees and not spec.sees:find("^[^:/@%s]+:%d+$") then
+    raise("config", ("command \"%s\" sees \"%s\", which is no host:port"):format(role, spec.sees), "Write sees = \"db:5432\".")
+  end
+  object.seen, object.place_name = spec.sees, spec.on
+  object.place = spec.on and context.target(spec.on, { "host", "container" })
   return setmetatable(object, meta)
 end
 
@@ -65,6 +75,14 @@ local function call_of(self, arguments, given)
   return call
 end
 
+-- Said by the words of the host or container that it stands on.
+local function elsewhere(self, verb, arguments, given)
+  local call = call_of(self, arguments, given)
+  local options = { env = next(call.env) and call.env or nil, stdin = call.stdin, allow = call.allow, within = given and given.within }
+  options[self.place.kind == "container" and "workdir" or "cwd"] = call.cwd
+  return self.place.methods[verb](self.place, call.argv, options)
+end
+
 local function finish(call) return result.of(text.shell(call.argv), raise.check(process.run(call)), call.allow) end
 
 --- Run it because it only reads: in a preview too.
@@ -73,6 +91,7 @@ local function finish(call) return result.of(text.shell(call.argv), raise.check(
 ---@return table result
 ---@effect read
 function methods:read(arguments, given)
+  if self.place then return elsewhere(self, "read", arguments, given) end
   local call = call_of(self, arguments, given)
   call.read = true
   return finish(call)
@@ -85,12 +104,17 @@ end
 ---@return table result
 ---@effect write
 function methods:run(arguments, given)
-  local ended = finish(call_of(self, arguments, given))
+  local ended = self.place and elsewhere(self, "run", arguments, given) or finish(call_of(self, arguments, given))
   if type(ended) == "userdata" then
     for _, subject in ipairs(given and given.touches or {}) do guard.mark(subject, task.step()) end
   end
   return ended
 end
+
+--- Where it reaches the database, "db:5432"; nil: as neap does.
+---@return string|nil
+---@effect pure
+function methods:sees() return self.seen end
 
 --- What this command is, for the plan.
 ---@return table card { kind, id, lines }
@@ -98,6 +122,7 @@ end
 function methods:card()
   local lines = { { "program", text.shell(self.argv) } }
   if self.cwd then lines[2] = { "directory", self.cwd } end
+  if self.place then table.insert(lines, 1, { "on", self.place_name }) end
   return { kind = M.kind, id = "process:" .. self.role, lines = lines }
 end
 

@@ -184,12 +184,17 @@ end
 ---@effect read
 function methods.server_version(o) return (methods.card(o).version:match("^%S+")) end
 
---- This database's URL for a tool, the password in it: a secret.
----@param wanted? { prisma: boolean }
+--- This database's URL for a tool, the password in it: a secret. `at` is where the tool reaches the server, when it is elsewhere ("db:5432").
+---@param wanted? { prisma: boolean, at: string? }
 ---@return userdata secret
 ---@effect pure
 function methods.url(o, wanted)
-  local connection <close> = raise.check(native.new(connections.options(o)))
+  local options = connections.options(o)
+  if wanted and wanted.at then
+    options.socket, options.machine = nil, nil
+    options.host, options.port = wanted.at:match("^(.+):(%d+)$")
+  end
+  local connection <close> = raise.check(native.new(options))
   return raise.check(connection:url(wanted or {}))
 end
 

@@ -15,6 +15,19 @@ M.meaning = {}
 
 local journal <const> = "meta/_journal.json"
 
+--- All that is pending is one transaction.
+M.whole = true
+
+--- The texts that the tool sends one by one: between its breakpoints, which also stand where a semicolon is missing.
+---@param script string
+---@return string[]
+---@effect pure
+function M.pieces(script)
+  local list = {}
+  for piece in (script .. "--> statement-breakpoint"):gmatch("(.-)%-%-> statement%-breakpoint") do list[#list + 1] = piece end
+  return list
+end
+
 --- Is this folder drizzle's?
 ---@param folder table a bound folder
 ---@return boolean

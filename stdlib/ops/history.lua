@@ -10,6 +10,7 @@ local ddl = require "core.ddl"
 local drizzle = require "ops.drizzle"
 local prisma = require "ops.prisma"
 local raise = require "core.raise"
+local sql = require "client.sql"
 
 local dialects <const> = { prisma, drizzle }
 
@@ -132,6 +133,22 @@ function history:makes(names)
   local scripts = {}
   for i, name in ipairs(names) do scripts[i] = self.folder:read(self:file(name).file) end
   return ddl.read(scripts)
+end
+
+--- These migrations as statements, in this order.
+---@param names string[]
+---@return { name: string, statements: string[] }[]
+---@effect read
+function history:scripts(names)
+  local list, pieces = {}, self:dialect().pieces
+  for i, name in ipairs(names) do
+    list[i] = { name = name, statements = {} }
+    for _, piece in ipairs(pieces(self.folder:read(self:file(name).file))) do
+      local found = sql.split(piece)
+      table.move(found, 1, #found, #list[i].statements + 1, list[i].statements)
+    end
+  end
+  return list
 end
 
 -- Questions about the database ----------------------------------------------------------------------------

@@ -6,16 +6,19 @@
 -- The history table is the truth: a tool's exit code and text are only quoted when the table says that the work
 -- is not done. Only `resolve`, `forget`, `roll_back`, `unsettle`, `unrecord`, `revert`,
 -- `deploy` and `drop_while_empty` write, each one thing, and each refuses
--- where it would make the history lie. The questions are in `ops.history`.
+-- where it would make the history lie. The questions are in `ops.history` and `ops.batch`.
 --
 -- Settling what failed is `resolve` (all of it is there) or `roll_back` (nothing of it is): both only edit the history, so what they say is
 -- proved before (ops.trial). `unsettle` and `unrecord` take back exactly that; neither touches a migration that was executed since.
 
+local batch = require "ops.batch"
 local history = require "ops.history"
 local raise = require "core.raise"
 local script = require "client.script"
 
 local M = {}
+
+for name, method in pairs(batch) do history[name] = method end
 
 -- Naming --------------------------------------------------------------------------------------------------
 
@@ -59,7 +62,7 @@ function history:call(words)
   if not self.tool then raise("usage", "this word needs the tool's command") end
   local argv, db = { table.unpack(words) }, self:there()
   if self.config then table.move({ "--config", self.config }, 1, 2, #argv + 1, argv) end
-  local url = db:url(self:dialect().url)
+  local url = db:url { prisma = self:dialect().url.prisma, at = self.tool.sees and self.tool:sees() }
   local result = self.tool:run(argv, { env = { [self.variable] = url }, allow = "any", touches = { db:subject() } })
   if type(result) == "userdata" then return nil end
   return { status = result:status(), text = result:err() .. "\n" .. result:out() }

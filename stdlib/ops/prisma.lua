@@ -37,6 +37,15 @@ M.meaning = {
   P3018 = "The migration failed on the server; its first statements may have been kept.",
 }
 
+--- Each file is sent as one text: a transaction of its own, unless it is a single statement.
+M.whole = false
+
+--- The texts that the tool sends one by one.
+---@param script string
+---@return string[]
+---@effect pure
+function M.pieces(script) return { script } end
+
 --- Is this folder Prisma's?
 ---@param folder table a bound folder
 ---@return boolean

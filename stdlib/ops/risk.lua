@@ -169,6 +169,22 @@ function M.findings(statements, keep)
   return list
 end
 
+--- Would these statements disturb anybody: something is lost, or a big table is held?
+---@param statements table[]
+---@return boolean
+---@effect pure
+function M.is_disturbing(statements)
+  return #M.findings(statements, function (finding) return finding.serious and (finding.weight == "loses" or finding.weight == "blocks") end) > 0
+end
+
+--- What would be lost.
+---@param statements table[]
+---@return table[] findings
+---@effect pure
+function M.losses(statements)
+  return M.findings(statements, function (finding) return finding.weight == "loses" end)
+end
+
 local function cut(text, most) return #text > most and text:sub(1, most - 1) .. "…" or text end
 
 --- The statements as a table to be shown.

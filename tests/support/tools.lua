@@ -8,6 +8,7 @@
 --   file, created_at = `when` of the journal); `migrate` then runs what is newer than the newest row.
 
 local child = require "tests.support.child"
+local suite = require "tests.support.suite"
 
 local M = {}
 
@@ -34,18 +35,34 @@ function M.command(name)
   return { path }
 end
 
---- Run a tool against a database of a server as `owner`.
+--- A program that is the tool with another folder of migrations than its project's; nil and why when it is not installed.
 ---@param name string
+---@param path string where the program is written
+---@param migrations string
+---@return string? path
+---@return string? reason
+function M.with_folder(name, path, migrations)
+  local argv, why = M.command(name)
+  if not argv then return nil, why end
+  T.mode(suite.write(path, ("#!/bin/sh\nMIGRATIONS='%s' exec '%s' \"$@\"\n"):format(migrations, argv[1])), tonumber("755", 8))
+  return path
+end
+
+--- Run a program that is a tool against a database of a server as `owner`.
+---@param program string
 ---@param server table of servers.postgres
 ---@param database string
 ---@param arguments string[]
 ---@return { code: integer?, out: string, err: string }
-function M.run(name, server, database, arguments)
-  local argv = assert(M.command(name))
-  table.move(arguments, 1, #arguments, #argv + 1, argv)
+function M.run_program(program, server, database, arguments)
+  local argv = table.move(arguments, 1, #arguments, 2, { program })
   local env = { PATH = os.getenv("PATH"), HOME = server.dir, DATABASE_URL = server.url("owner", database) }
   return child.run { argv = argv, env = env, timeout = 60000 }
 end
+
+--- The same with a tool in its fixture project.
+---@param name string
+function M.run(name, server, database, arguments) return M.run_program(assert(M.command(name))[1], server, database, arguments) end
 
 --- SQL that enters the eight superseded migrations as drizzle would have.
 ---@return string

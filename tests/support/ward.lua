@@ -26,7 +26,11 @@ M.schema = [[
   insert into "Session" (id, "userId", token, note) select i, 'u' || i % 3, E'to''k\n"' || i, case when i % 2 = 0 then null else '' end from generate_series(1, 30) i;
   delete from t where id % 2 = 0; alter table t owner to owner; alter table kept owner to owner; alter table "Session" owner to owner;]]
 
-local function running(ward, pg, user)
+--- session() and await() of a ward, or of a place whose server has a socket here.
+---@param ward table
+---@param pg table server
+---@param user? string
+function M.sessions(ward, pg, user)
   --- A psql session that stays as it is until it is closed.
   function ward.session(statements, seen, application)
     local process = child.start {
@@ -114,7 +118,7 @@ function M.open(pg, options)
   pg.sql(options.schema or M.schema, ward.database)
   suite.write(dir .. "/inventory.lua", INVENTORY:format(options.settings or "", role, pg.port, ward.database))
   os.execute(("ln -s '%s/runbooks' '%s/runbooks'"):format(here, dir))
-  running(ward, pg)
+  M.sessions(ward, pg)
 
   --- The words of a command line.
   function ward.words(words)

@@ -2,6 +2,6 @@ import { defineConfig } from "drizzle-kit";
 
 export default defineConfig({
   dialect: "postgresql",
-  out: "./drizzle",
+  out: process.env.MIGRATIONS ?? "./drizzle",
   dbCredentials: { url: process.env.DATABASE_URL! },
 });

@@ -43,7 +43,7 @@ function sendingWhole(connection: any) {
 function adapter() {
   const url = new URL(process.env.DATABASE_URL!);
   const factory: any = new PrismaPg({
-    host: url.hostname,
+    host: url.searchParams.get("host") ?? url.hostname,
     port: Number(url.port || "5432"),
     user: decodeURIComponent(url.username),
     password: decodeURIComponent(url.password),
@@ -61,6 +61,6 @@ export default defineConfig({
   experimental: { adapter: true },
   engine: "js",
   schema: "prisma/schema.prisma",
-  migrations: { path: "prisma/migrations" },
+  migrations: { path: process.env.MIGRATIONS ?? "prisma/migrations" },
   adapter: async () => adapter(),
 });
