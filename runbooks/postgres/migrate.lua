@@ -42,6 +42,7 @@ step "Judge what is pending" {
     none(#found > 0 and idle or {}, "every waiver fits a finding")
     none(open, "nothing in it is dangerous, or the danger is waived by its name")
     for _, waiver in ipairs(p.waive) do note("waived %s", waiver) end
+    for _, name in ipairs(history():nameless(history():pending())) do note("%s: the name does not say what it does", name) end
   end,
 }
 

@@ -147,6 +147,7 @@ static void read_command(lua_State *L, int index, neap_command *c, place where) 
     c->cwd = opt_text(L, index, "cwd");
     c->role = opt_text(L, index, "role");
     if (!c->role) c->role = opt_text(L, index, "target");
+    c->changes = opt_text(L, index, "changes");
     lua_getfield(L, index, "read");
     c->reads = lua_toboolean(L, -1);
     lua_getfield(L, index, "within_ms");
@@ -177,6 +178,7 @@ void neap_command_close(neap_command *c) {
     free(c->cwd);
     free(c->role);
     free(c->subject);
+    free(c->changes);
     free(c->text);
     free(c->spelled[0]);
     free(c->spelled[1]);

@@ -9,6 +9,7 @@ typedef struct neap_command {
     char **argv, **env, *cwd;
     char **secrets;               /* for a shell elsewhere: assignments that must not stand in an argv; else they are in env */
     char *role, *subject, *text;
+    char *changes;                /* the subject that a write changes, where it is known to be less than the place it runs on; NULL: all of that */
     char *spelled[3];             /* for policy: argv joined by single spaces; behind sudo; NULL */
     bool reads;
     int64_t within_ms;            /* 0: no limit of its own */

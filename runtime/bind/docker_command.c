@@ -123,6 +123,7 @@ docker_command *neap_docker_command_new(lua_State *L, size_t size, const neap_op
     if (c->command.cwd) neap_raisef(L, NEAP_E_USAGE, "a command in a container has a workdir, not a cwd");
     c->command.reads = reads;
     c->base.gate.act.text = c->command.text;
+    if (c->command.changes && !reads) c->base.gate.act.subject = c->command.changes;
     c->base.gate.act.spelled = (const char *const *)c->command.spelled;
     c->user = neap_docker_field(L, 2, "user");
     c->workdir = neap_docker_field(L, 2, "workdir");

@@ -96,7 +96,7 @@ void neap_far_read(lua_State *L, neap_session *s, neap_far *f, neap_gate *g) {
     neap_command_read_shell(L, 2, c);
     read_sudo(L, s, f);
     free(c->subject);
-    c->subject = neap_strdup(s->subject);
+    c->subject = neap_strdup(c->changes && !c->reads ? c->changes : s->subject);
     if (!c->role) c->role = neap_strdup(s->role);
     f->what = (neap_remote_command){.argv = (const char *const *)c->argv, .env = (const char *const *)c->env,
                                     .secrets = (const char *const *)c->secrets, .cwd = c->cwd, .sudo = f->sudo};

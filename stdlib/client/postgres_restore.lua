@@ -196,7 +196,9 @@ end
 local function act(o, what)
   local there = o.methods.on(o.parent or o, what.wanted.into)
   ask_gate(there)
-  local command <close> = tools.start(o, what.program, what.words, { application = tools.RESTORING .. tools.run_of(o) })
+  -- A preview must not take the host or the container of the server for changed, only this database.
+  local changes = guard.mode() == "plan" and reads.subject(there) or nil
+  local command <close> = tools.start(o, what.program, what.words, { application = tools.RESTORING .. tools.run_of(o), changes = changes })
   if guard.mode() ~= "plan" then return run(o, what, command) end
   guard.mark(reads.subject(there), task.step())
   return command

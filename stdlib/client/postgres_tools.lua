@@ -107,12 +107,12 @@ end
 ---@param o table
 ---@param program string "pg_dump"
 ---@param arguments string[]
----@param given { application: string, reads: boolean? }
+---@param given { application: string, reads: boolean?, changes: string? }
 ---@return userdata command withheld in a preview, unless it reads
 ---@effect write
 function M.start(o, program, arguments, given)
   local place = M.place(o)
-  local call = { argv = argv_of(o, program, arguments), env = M.environment(o, given.application), read = given.reads, role = o.role }
+  local call = { argv = argv_of(o, program, arguments), env = M.environment(o, given.application), read = given.reads, changes = given.changes, role = o.role }
   if not place then return (raise.check(process.start(call))) end
   if place.kind == "host" then
     place.streaming, call.bulk = true, true

@@ -66,6 +66,21 @@ function batch:holders()
     holder.role, holder.client, holder.since, self:dialect().name) }
 end
 
+local SAYS_NOTHING <const> = { migration = true, update = true, updates = true, fix = true, fixes = true, change = true, changes = true, test = true, tmp = true, wip = true, new = true }
+
+--- Which of these names say nothing about what the migration does ("20240101_fix", "0003_migration_1"), or are no snake_case.
+---@param names string[]
+---@return string[]
+---@effect pure
+function batch.nameless(_, names)
+  local list = {}
+  for _, name in ipairs(names) do
+    local words = name:gsub("^%d+_*", "")
+    if words == "" or words:find("[^%l%d_]") or SAYS_NOTHING[words:gsub("_*%d*$", "")] then list[#list + 1] = name end
+  end
+  return list
+end
+
 --- These migrations, statement by statement, held against the database (ops.risk).
 ---@param names string[]
 ---@param big integer bytes from which a table is big

@@ -16,7 +16,7 @@ end
 
 describe("migrations", function ()
   for _, name in ipairs(setups.names) do
-    it("are set up afresh and then deployed on the set-up " .. name, function ()
+    it("are set up afresh and then deployed on the set-up " .. name .. (name == "compose" and " #long" or ""), function ()
       local program, missing = tools.command("drizzle")
       if not program then return pending(missing) end
       local at, why = setups.open(name, { tool = "drizzle", schema = "" })

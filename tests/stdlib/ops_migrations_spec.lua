@@ -309,6 +309,19 @@ describe("ops.migrations", function ()
     end
   end)
 
+  it("knows names that say nothing", function ()
+    local history = migrations.of { folder = folder_of(prisma_files) }
+    assert.same({ "20240101_fix", "migration_1", "0003_changes", "20240101", "20240101000000_AddUser", "1_add user" }, history:nameless {
+      "20240101_fix", "20240101000000_add_status_index", "migration_1", "0003_changes", "0004_fix_totals", "20240101", "20240101000000_AddUser", "1_add user" })
+  end)
+
+  it("takes a script apart as its tool sends it", function ()
+    local history = migrations.of { folder = folder_of(drizzle_files { { "0000_a", 1, "CREATE TABLE a ()--> statement-breakpoint\nCREATE TABLE b (); SELECT 1" } }) }
+    assert.same({ { name = "0000_a", statements = { "CREATE TABLE a ()", "CREATE TABLE b ()", "SELECT 1" } } }, history:scripts { "0000_a" })
+    history = migrations.of { folder = folder_of(prisma_files) }
+    assert.same({ { name = "3_base", statements = { "DROP TABLE a, b", "CREATE TABLE c ()" } } }, history:scripts { "3_base" })
+  end)
+
   it("keeps quotes inside identifiers", function ()
     local history = migrations.of { folder = folder_of(prisma_files), schema = 'we"ird' }
     assert.equal('"we""ird"."_prisma_migrations"', history:from())
