@@ -1,5 +1,5 @@
--- postgres/fresh-database and postgres/migrate on each of the four set-ups, with the real drizzle-kit here and the database there; and with the
--- tool where the guides have it: on the server, on the host of the containers, in a container.
+-- postgres/fresh-database and postgres/migrate on the set-ups, with the real drizzle-kit here and the database there; and with the
+-- tool where the guides have it: on the host of the containers, in a container.
 
 local migrating = require "tests.support.migrating"
 local setups = require "tests.support.setups"
@@ -15,7 +15,7 @@ local function database_of(at)
 end
 
 describe("migrations", function ()
-  for _, name in ipairs(setups.names) do
+  for _, name in ipairs { "docker", "compose", "direct" } do
     it("are set up afresh and then deployed on the set-up " .. name .. (name == "compose" and " #long" or ""), function ()
       local program, missing = tools.command("drizzle")
       if not program then return pending(missing) end
@@ -51,13 +51,6 @@ describe("the migration tool", function ()
     assert.equal("1_init,2_more", at.recorded())
     for _, secret in ipairs { migrating.passwords.owner } do assert.not_matches(secret, page.all, 1, true) end
   end
-
-  it("runs on the server itself, by SSH", function ()
-    local at, why = migrating.open("plain", "prisma", { MORE })
-    if not at then return pending(why) end
-    deploys(at, ('  migrate = command { on = "server", argv = { %q }, env = { PATH = %q }, sees = "127.0.0.1:%d" },'):format(at.dir .. "/tool", PATH, at.pg.port))
-    assert.same({ "migrate deploy" }, at.calls())
-  end)
 
   it("runs on the host of the containers, and reaches the database at its own address", function ()
     local at, why = migrating.open("docker", "prisma", { MORE })
