@@ -8,7 +8,7 @@
  * is held and was not let go has not begun, whatever else happened.
  *
  * Where the shell that watches is ended by a signal, the command may live on in its own session: untold. A signal that ends the
- * command comes as the word e with 128 and more.
+ * command comes as the word e with 128 and more. A brief command has begun with its shell, so one that says nothing is untold.
  *
  * Stderr is pumped: the words are in it, so it is read whether somebody wants the rest or not. Who takes the stream slows the far end
  * down from HELD_MOST on; until then the newest KEPT bytes wait. */
@@ -41,7 +41,7 @@ struct neap_remote {
     neap_remote_names names;
     neap_remote_events events;
     void *arg;
-    bool holds, feeds;
+    bool holds, feeds, brief;
     neap_stream *in, *raw;           /* raw: stderr as it comes */
     errors *errors;                  /* NULL: nobody wants it any more */
     neap_remote_filter filter;
@@ -132,12 +132,12 @@ static void copy_error(neap_err *to, const neap_err *from, const char *place) {
 /* There will be no more words. */
 static void conclude(neap_remote *r, const neap_ssh_end *end, const neap_err *why) {
     neap_err err = NEAP_ERR_INIT;
-    bool began = r->word_started && (!r->holds || r->released);
+    bool began = r->brief || (r->word_started && (!r->holds || r->released));
     neap_remote_how how = NEAP_REMOTE_UNTOLD;
     if (r->why[0]) {
         explain_refusal(r, &err);
         how = NEAP_REMOTE_NOT_BEGUN;
-    } else if (!r->word_started && end && end->how == NEAP_SSH_EXITED) {
+    } else if (!began && !r->word_started && end && end->how == NEAP_SSH_EXITED) {
         explain_silence(r, end->status, &err);
         how = NEAP_REMOTE_NOT_BEGUN;
     } else if (began && end && end->how == NEAP_SSH_SIGNALLED) {
@@ -166,6 +166,7 @@ static void on_word(void *arg, const char *text, size_t len) {
         r->word_started = true;
         r->pid = w.first;
         r->born = w.second;
+        if (w.shell && r->events.on_shell && !r->freed) r->events.on_shell(r->arg, w.shell);
     } else if (w.verb == NEAP_WORD_ENDED) {
         r->word_ended = true;
         r->status = w.first;
@@ -381,6 +382,7 @@ neap_remote *neap_remote_new(neap_ssh *ssh, neap_remote_text *text, bool feeds, 
     r->events = *events;
     r->arg = arg;
     r->holds = text->holds;
+    r->brief = text->brief;
     r->feeds = feeds;
     *text = (neap_remote_text){.line = NEAP_BUF_INIT, .input = NEAP_BUF_INIT};
     neap_remote_filter_init(&r->filter, r->text.nonce, on_word, r);

@@ -22,6 +22,7 @@ typedef struct neap_remote_end { neap_remote_how how; int status; } neap_remote_
 typedef struct neap_remote neap_remote;
 typedef struct neap_remote_events {
     void (*on_started)(void *arg, long long pid, long long started);           /* it exists; may be NULL */
+    void (*on_shell)(void *arg, neap_remote_shell shell);                      /* what was asked of it; may be NULL */
     void (*on_begun)(void *arg);                                               /* it runs, and stream 0 may be taken; may be NULL */
     void (*on_word)(void *arg, const neap_remote_word *word);                  /* words but STARTED and ENDED; may be NULL */
     void (*on_ended)(void *arg, const neap_remote_end *end, const neap_err *err);

@@ -8,6 +8,7 @@
 #include "drive/remote_attached.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "drive/remote_job.h"
 #include "loop/timer.h"
@@ -20,7 +21,8 @@ struct neap_attached {
     neap_remote_names names;
     neap_attached_events events;
     void *arg;
-    bool feeds, started, released, ending, ended;
+    bool feeds, brief, started, released, ending, ended;
+    char nonce[NEAP_REMOTE_NONCE_SIZE];
     int grace_s;
     long long pid, born;
     neap_ssh_wait *wait;
@@ -71,7 +73,8 @@ static void on_end_told(void *arg, const neap_remote_word *w, const neap_err *er
 static void ask_to_end(neap_attached *a) {
     neap_remote_text text;
     if (a->ask) return;
-    neap_remote_end_group(&text, a->command->sudo, a->pid, a->born, a->grace_s);
+    if (a->brief) neap_remote_end_brief(&text, a->pid, a->nonce, a->grace_s);
+    else neap_remote_end_group(&text, a->command->sudo, a->pid, a->born, a->grace_s);
     a->ask = neap_remote_ask_new(a->link, &text, &a->names, on_end_told, a);
 }
 
@@ -102,6 +105,11 @@ static void on_started(void *arg, long long pid, long long born) {
     else a->events.on_started(a->arg, pid, born);
 }
 
+static void on_shell(void *arg, neap_remote_shell shell) {
+    neap_attached *a = arg;
+    if (!a->command->sudo) neap_ssh_link_learn(a->link, shell);
+}
+
 static void on_begun(void *arg) {
     neap_attached *a = arg;
     if (!a->ended) a->events.on_begun(a->arg);
@@ -119,12 +127,15 @@ static void on_remote_end(void *arg, const neap_remote_end *end, const neap_err 
 }
 
 static void on_open(void *arg, neap_ssh *ssh, const neap_err *err) {
-    static const neap_remote_events events = {.on_started = on_started, .on_begun = on_begun, .on_ended = on_remote_end};
+    static const neap_remote_events events = {.on_started = on_started, .on_shell = on_shell, .on_begun = on_begun, .on_ended = on_remote_end};
     neap_attached *a = arg;
     neap_remote_text text;
     a->wait = NULL;
     if (!ssh) { finish(a, NEAP_REMOTE_NOT_BEGUN, -1, err); return; }
-    neap_remote_attached(&text, a->command);
+    neap_remote_shell shell = neap_ssh_link_shell(a->link);
+    a->brief = !a->feeds && neap_remote_briefly(&text, a->command, shell);
+    if (!a->brief) neap_remote_attached(&text, a->command, shell == NEAP_SHELL_UNKNOWN && !a->command->sudo);
+    memcpy(a->nonce, text.nonce, sizeof a->nonce);
     a->remote = neap_remote_new(ssh, &text, a->feeds, &a->names, &events, a);
     a->events.on_channel(a->arg);
 }

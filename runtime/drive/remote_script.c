@@ -6,7 +6,8 @@
  * What a shell says of the command comes back on stderr, as lines `\036NONCE WORD…` (remote_filter.h takes them out again). The nonce
  * is fresh, so nothing that is printed by accident is taken for a word:
  *
- *     s PID TICKS   began; TICKS is field 22 of /proc/PID/stat ("-" where there is no /proc), which with the pid names it for ever
+ *     s PID TICKS   began; TICKS is field 22 of /proc/PID/stat ("-" where there is no /proc), which with the pid names it for ever;
+ *                   a third number, where it was asked for, is a neap_remote_shell
  *     e STATUS      ended. Success is this word and nothing else: a status that SSH reports may be a zero that was never sent
  *     x WHY         refused, not begun: cd program setsid state cut
  *     v             void: never begun, and it cannot begin any more
@@ -20,6 +21,14 @@
  * Attached. The command gets a session of its own (setsid, where there is one), so that its group can be ended by a second exec
  * while the first still listens. Its stdin is the channel behind the prologue and the go line, which are read byte by byte and so
  * leave the rest untouched. A command that is held has told its pid and does nothing before the go line came.
+ *
+ * Briefly. A process and an exec less, a session less, no byte of stdin to wait for: what a short read costs there is mostly this. sshd gives
+ * each channel a session of its own, so where the shell was seen to lead its group (s tells it, once a connection) the group of
+ * shell and command can be ended as one; the shell outlives TERM to tell how. It is named by its pid, and by the nonce in its argv
+ * instead of a start time that would have to be read first. Where even the login shell is a plain sh, it runs the line itself; a
+ * bash is not asked to: it reads ~/.bashrc first, which may change what our words mean. Rejected: no shell beside the command at all. The
+ * word e is what proves an end, and a zero of SSH may never have been sent. Rejected too: one shell for all commands
+ * of a connection. What a child of one command writes late would be an output of the next.
  *
  * Detached. JOBS/NAME is made by mkdir: who makes it starts the job, everybody else follows, so the same launch may be sent as
  * often as a connection breaks. The job writes pid, out, err, and at last rc by rename; the launcher stays and tells what is written, at
@@ -42,7 +51,7 @@
 
 #include "base/quote.h"
 
-enum { LINE_MOST = 48 * 1024 };      /* Linux takes 128 KiB as one argument, and quotes may multiply */
+enum { LINE_MOST = 48 * 1024, BRIEF_MOST = 100 * 1024 };         /* Linux takes 128 KiB as one argument, and quotes may multiply */
 
 /* ---- the scripts ---- */
 
@@ -68,14 +77,19 @@ enum { LINE_MOST = 48 * 1024 };      /* Linux takes 128 KiB as one argument, and
     "p() { neap_p=; [ \"$1\" = 0 ] && return; neap_p=$(dd bs=1 count=\"$1\" 2>/dev/null <&3); "                           \
     "case $neap_p in *\"#$neap_n\") ;; *) t x cut; exit 1;; esac; }; "
 
+/* w: what this shell is, when neap_w asks for it. */
+#define LOOK                                                                                                             \
+    "w() { [ -n \"$neap_w\" ] || return; neap_w=; neap_h=; b $$; [ \"$neap_h\" = $$ ] || return; neap_w=1; "             \
+    "[ \"$SHELL$BASH_VERSION$ZSH_VERSION$KSH_VERSION\" = /bin/sh ] && neap_w=2; }; "
+
 static const char attached[] =
-    "neap_n=$1; neap_k=$2; neap_c=$3; neap_e=$4; shift 4; " SAY BORN PROLOGUE
+    "neap_n=$1; neap_k=$2; neap_c=$3; neap_e=$4; neap_w=$5; shift 5; " SAY BORN PROLOGUE LOOK
     "exec 3<&0 </dev/null; p \"$neap_k\"; neap_z=; command -v setsid >/dev/null 2>&1 && neap_z=setsid; "
     "( IFS= read -r neap_g; [ \"$neap_g\" = \"go $neap_n\" ] || { t v; exit 1; }; "
     "if [ -n \"$neap_c\" ]; then cd -- \"$neap_c\" 2>/dev/null || { t x cd; exit 1; }; fi; eval \"$neap_p\"; eval \"$neap_e\"; "
     "command -v \"$1\" >/dev/null 2>&1 || { t x program; exit 1; }; "
     "if [ -n \"$neap_z\" ]; then exec \"$neap_z\" \"$@\"; else exec \"$@\"; fi ) <&3 3<&- & "
-    "neap_k=$!; exec 3<&-; b \"$neap_k\"; t s \"$neap_k\" \"$neap_b\"; { wait \"$neap_k\"; } 2>/dev/null; t e $?";
+    "neap_k=$!; exec 3<&-; w; b \"$neap_k\"; t s \"$neap_k\" \"$neap_b\" $neap_w; { wait \"$neap_k\"; } 2>/dev/null; t e $?";
 
 /* The job itself, in a session of its own and in its directory. The shell outlives TERM, so that it can write down how the command
  * did; and what a shell has to say of a command that was killed is no output of the command. */
@@ -131,11 +145,13 @@ static const char launch[] =
     SAY BORN LIVES PROLOGUE TELL "exec 3<&0 </dev/null; p \"$neap_k\"; " JOBS
     "command -v setsid >/dev/null 2>&1 || { t x setsid; exit 1; }; " SPOOL CLAIM BEGIN FOLLOW;
 
-/* $2: j NAME -, or p PID TICKS. After this neap_a and neap_z name the group, or the answer was given. */
+/* $2: j NAME -, or p PID TICKS, or n PID NONCE. After this neap_a and neap_z name the group, or the answer was given. */
 #define FIND                                                                                                             \
     "neap_n=$1; " SAY BORN LIVES                                                                                         \
     "d() { read -r neap_h <\"$neap_j/rc\"; t \"$neap_h\"; exit 0; }; "                                                   \
-    "if [ \"$2\" = p ]; then neap_j=; neap_a=$3; neap_z=$4; else neap_j=$3; " JOBS                                       \
+    "if [ \"$2\" = p ]; then neap_j=; neap_a=$3; neap_z=$4; elif [ \"$2\" = n ]; then neap_j=; neap_a=$3; "                \
+    "case $(tr '\\0' ' ' <\"/proc/$3/cmdline\") in *\"$4\"*) b \"$3\";; *) false;; esac 2>/dev/null || { t g; exit 0; }; neap_z=$neap_b; " \
+    "else neap_j=$3; " JOBS                                       \
     "mkdir \"$neap_j\" 2>/dev/null && : >\"$neap_j/void\"; neap_r=0; "                                                   \
     "while [ ! -e \"$neap_j/pid\" ]; do [ -e \"$neap_j/void\" ] && { t v; exit 0; }; neap_r=$((neap_r + 1)); "           \
     "[ $neap_r -gt 30 ] && { t h; exit 0; }; " NAP "done; "                                                              \
@@ -235,12 +251,47 @@ static void add_argv(neap_remote_text *out, const neap_remote_command *c) {
     else for (const char *const *word = c->argv; *word; word++) add_word(&out->line, *word);
 }
 
-void neap_remote_attached(neap_remote_text *out, const neap_remote_command *c) {
+void neap_remote_attached(neap_remote_text *out, const neap_remote_command *c, bool looks) {
     begin(out, c->sudo, attached);
     add_place(out, c);
+    add_word(&out->line, looks ? "w" : "");
     add_argv(out, c);
     out->holds = c->holds;
     if (!c->holds) neap_remote_go(&out->input, out);
+}
+
+/* `( exec … )` and not the words alone: a program is meant, and a builtin of that name may do something else. */
+static void write_brief(neap_buf *line, const neap_remote_command *c, const char *nonce) {
+    neap_buf_addf(line, "neap_n=%s; printf '\\036%%s s %%s -\\n' \"$neap_n\" \"$$\" >&2; ", nonce);
+    if (c->cwd) {
+        neap_buf_adds(line, "cd -- ");
+        neap_quote_word(line, c->cwd, strlen(c->cwd));
+        neap_buf_adds(line, " 2>/dev/null || { printf '\\036%s x cd\\n' \"$neap_n\" >&2; exit 1; }; ");
+    }
+    add_exports(line, c->env);
+    neap_buf_adds(line, "command -v ");
+    neap_quote_word(line, c->argv[0], strlen(c->argv[0]));
+    neap_buf_adds(line, " >/dev/null 2>&1 || { printf '\\036%s x program\\n' \"$neap_n\" >&2; exit 1; }; trap : TERM; { ( exec");
+    for (const char *const *word = c->argv; *word; word++) add_word(line, *word);
+    neap_buf_adds(line, " 2>&3 3>&- ) && neap_r=0 || neap_r=$?; } 3>&2 2>/dev/null </dev/null; "
+                        "printf '\\036%s e %s\\n' \"$neap_n\" \"$neap_r\" >&2");
+}
+
+bool neap_remote_briefly(neap_remote_text *out, const neap_remote_command *c, neap_remote_shell shell) {
+    if (shell == NEAP_SHELL_UNKNOWN || c->holds || c->sudo || (c->secrets && *c->secrets) || is_too_long(c)) return false;
+    *out = (neap_remote_text){.line = NEAP_BUF_INIT, .input = NEAP_BUF_INIT, .brief = true};
+    random_hex(out->nonce, (NEAP_REMOTE_NONCE_SIZE - 1) / 2);
+    write_brief(&out->line, c, out->nonce);
+    if (shell == NEAP_SHELL_LEADS) {
+        neap_buf script = out->line;
+        out->line = (neap_buf)NEAP_BUF_INIT;
+        neap_buf_adds(&out->line, "exec sh -c");
+        add_word(&out->line, script.data);
+        neap_buf_close(&script);
+    }
+    if (out->line.len <= BRIEF_MOST) return true;                /* quotes multiply */
+    neap_remote_text_close(out);
+    return false;
 }
 
 void neap_remote_launch(neap_remote_text *out, const neap_remote_command *c, const char *job, long long input_len, const long long told[2]) {
@@ -278,6 +329,12 @@ void neap_remote_end_job(neap_remote_text *out, const char *sudo, const char *jo
     about_job(out, sudo, end_it, job, grace_s * 10LL);
 }
 
+void neap_remote_end_brief(neap_remote_text *out, long long pid, const char *nonce, int grace_s) {
+    begin(out, NULL, end_it);
+    neap_buf_addf(&out->line, " n %lld %s", pid, nonce);
+    add_number(&out->line, grace_s * 10LL);
+}
+
 void neap_remote_ask_group(neap_remote_text *out, const char *sudo, long long pid, long long started, int64_t within_ms) {
     about_group(out, sudo, ask, pid, started, within_ms / 100);
 }
@@ -304,8 +361,9 @@ void neap_remote_go(neap_buf *out, const neap_remote_text *text) { neap_buf_addf
 
 neap_remote_word neap_remote_read_word(const char *text, size_t len) {
     static const char letters[] = "?sexvhrgk";
-    neap_remote_word w = {NEAP_WORD_NONE, 0, 0, 0, ""};
+    neap_remote_word w = {.verb = NEAP_WORD_NONE};
     char line[96], name[16] = "";
+    int shell = 0;
     if (len == 0 || len >= sizeof line) return w;
     memcpy(line, text, len);
     line[len] = 0;
@@ -314,7 +372,9 @@ neap_remote_word neap_remote_read_word(const char *text, size_t len) {
     w.verb = (neap_remote_verb)(letter - letters);
     if (w.verb == NEAP_WORD_REFUSED) sscanf(line + 1, "%15s", w.why);
     else if (w.verb == NEAP_WORD_SKIPPED && sscanf(line + 1, "%15s %lld", name, &w.first) != 2) w.verb = NEAP_WORD_NONE;
+    else if (w.verb == NEAP_WORD_STARTED && sscanf(line + 1, "%lld %15s %d", &w.first, name, &shell) >= 2) w.second = atoll(name);
     else if (w.verb != NEAP_WORD_SKIPPED) sscanf(line + 1, "%lld %lld", &w.first, &w.second);
+    if (shell == NEAP_SHELL_LEADS || shell == NEAP_SHELL_PLAIN) w.shell = (neap_remote_shell)shell;
     w.stream = strcmp(name, "err") == 0 ? 2 : 1;
     return w;
 }

@@ -32,6 +32,7 @@ struct neap_ssh_link {
     neap_ssh *dead;                  /* to be freed in the next turn */
     bool is_open, closed, known;
     neap_ssh_card card;              /* copies */
+    neap_remote_shell shell;
     char *why;
     neap_err failure;
     neap_list waits;
@@ -147,6 +148,7 @@ static void on_opened(void *arg, const neap_err *err) {
 static void attempt(neap_ssh_link *l) {
     neap_ssh_open_fn open = l->attempt ? l->backends.second : l->backends.first;
     neap_err_close(&l->failure);
+    l->shell = NEAP_SHELL_UNKNOWN;
     l->ssh = open(l->loop, l->host, on_opened, l);
 }
 
@@ -219,6 +221,9 @@ neap_ssh_link *neap_ssh_link_beside(neap_ssh_link *l, const neap_ssh_backends *b
     l->beside->borrowed = true;
     return l->beside;
 }
+
+void neap_ssh_link_learn(neap_ssh_link *l, neap_remote_shell shell) { l->shell = shell; }
+neap_remote_shell neap_ssh_link_shell(const neap_ssh_link *l) { return l->shell; }
 
 neap_ssh *neap_ssh_link_now(const neap_ssh_link *l) { return l->is_open ? l->ssh : NULL; }
 const neap_ssh_card *neap_ssh_link_card(const neap_ssh_link *l) { return l->known ? &l->card : NULL; }

@@ -6,6 +6,7 @@
 #ifndef NEAP_DRIVE_SSH_LINK_H
 #define NEAP_DRIVE_SSH_LINK_H
 
+#include "drive/remote_script.h"
 #include "drive/ssh.h"
 
 typedef struct neap_ssh_link neap_ssh_link;
@@ -28,6 +29,10 @@ neap_ssh *neap_ssh_link_now(const neap_ssh_link *l);
 /* Have it opened (or take the one that is open). */
 neap_ssh_wait *neap_ssh_link_open(neap_ssh_link *l, neap_ssh_link_fn done, void *arg);
 void neap_ssh_link_forgo(neap_ssh_wait *w);                    /* before `done` only */
+
+/* What a command told of the shell there; forgotten with the connection. */
+void neap_ssh_link_learn(neap_ssh_link *l, neap_remote_shell shell);
+neap_remote_shell neap_ssh_link_shell(const neap_ssh_link *l);
 
 /* What was learnt when it was last open; NULL before. Texts belong to the link. */
 const neap_ssh_card *neap_ssh_link_card(const neap_ssh_link *l);

@@ -201,6 +201,91 @@ for _, shell in ipairs(SHELLS) do
   end)
 end
 
+-- From the second command of a connection on, one without stdin and secrets is run with fewer processes; where the login shell is a
+-- plain sh, by that shell itself.
+local WAYS <const> = { ["beside a shell of ours"] = false, ["by the login shell"] = "/bin/sh" }
+
+for _, shell in ipairs { "dash", "busybox", "bash" } do
+  for way, login in pairs(WAYS) do
+    if not (login and shell == "bash") then
+      describe(("a brief command %s, %s"):format(way, shell), function ()
+        local function session()
+          if not has(shell) then pending("there is no " .. shell .. " here") end
+          local h = host { shell = shell, login = login or nil }
+          assert(h:read { argv = { "true" } })
+          local parent = assert(h:read(sh "tr '\\0' '\\n' </proc/$PPID/cmdline")).out
+          assert.matches("trap : TERM", parent)
+          assert.equal(login and shell == "busybox", parent:find("busybox", 1, true) ~= nil)
+          return h
+        end
+
+        it("tells status, signal, both outputs and NUL", function ()
+          T.run(function ()
+            local h <close> = session()
+            assert.same({ status = 3, out = "a\0b", err = "no\n", truncated = false }, h:read(sh "printf 'a\\000b'; echo no >&2; exit 3"))
+            assert.same({ signal = 9, out = "x", err = "", truncated = false }, h:read(sh "printf x; kill -9 $$"))
+            assert.same({ status = 255, out = "", err = "", truncated = false }, h:read(sh "exit 255"))
+          end)
+        end)
+
+        it("passes odd arguments, environment and directory, and an empty stdin", function ()
+          T.run(function ()
+            local h <close> = session()
+            local odd = { "-rf", "a b", "$(id)", "`id`", "'\"", "new\nline", "\27[31m", "\xff\x81", "", "*", "\\", "!!", ("'"):rep(9000) }
+            assert.equal("[" .. table.concat(odd, "][") .. "]", h:read({ argv = { "printf", "[%s]", table.unpack(odd) } }).out)
+            assert.equal("/\nit's\n$x|", h:read(sh("pwd; printf '%s|' \"$A\"; cat", { cwd = "/", env = { A = "it's\n$x" } })).out)
+            assert.equal("a\\tb\n", h:read({ argv = { "/bin/echo", "a\\tb" } }).out)
+            assert.equal("a\\tb\n", h:read({ argv = { "echo", "a\\tb" } }).out)         -- the program, and not a shell's own echo
+          end)
+        end)
+
+        it("says what is missing", function ()
+          T.run(function ()
+            local h <close> = session()
+            local value, err = h:read { argv = { "no-such-program-9" } }
+            assert.is_nil(value)
+            assert.matches('there is no program "no%-such%-program%-9" on here', err.message)
+            value, err = h:read { argv = { "true" }, cwd = "/no/where" }
+            assert.is_nil(value)
+            assert.matches('cannot enter the directory "/no/where"', err.message)
+          end)
+        end)
+
+        it("is ended with everything it started, and then the session goes on", function ()
+          T.run(function ()
+            local h <close> = session()
+            local pids = home .. "/pids"
+            local runner = task.spawn(function () h:read(sh(("%s sleep 300 & echo $! $$ $PPID >%s; wait; sleep 300"):format(shell == "dash" and login and "trap '' TERM;" or "", pids))) end)
+            local first, second, third = content(pids):match("(%d+) (%d+) (%d+)")
+            runner:cancel("enough")
+            assert.is_false((runner:join()))
+            assert.is_true(wait_gone(first) and wait_gone(second) and wait_gone(third))
+            assert.equal("on\n", h:read(sh "echo on").out)
+            local value, err = h:read(sh("exec sleep 300", { within_ms = 200 }))
+            assert.is_nil(value)
+            assert.equal("timeout", err.code)
+          end)
+        end)
+
+        it("is untold when the shell beside it is killed, or the connection is lost", function ()
+          T.run(function ()
+            local h <close> = session()
+            local value, err = h:read(sh "kill -9 $PPID")
+            assert.is_nil(value)
+            assert.same({ "closed", 'the shell beside "sh" on here was ended by signal KILL' }, { err.code, err.message })
+            local log = home .. "/log"
+            local loser = task.spawn(function () content(log) T.local_lose() end)
+            value, err = h:read(sh(("echo $$ >%s; exec sleep 0.3"):format(log)))
+            loser:join()
+            assert.is_nil(value)
+            assert.same({ "closed", true }, { err.code, err.retry })
+          end)
+        end)
+      end)
+    end
+  end
+end
+
 describe("a job on a host", function ()
   it("is journaled with its name, the host's key, its pid and its end", function ()
     T.run(function ()

@@ -54,7 +54,7 @@ struct tap {
 static neap_list connections = {&connections, &connections};
 static int away, opened_count;
 static char key[80] = "SHA256:local", shell[256] = "sh";
-static char *path, *home;
+static char *path, *home, *login;
 
 /* ---- channels ---- */
 
@@ -214,7 +214,7 @@ static neap_ssh_exec *local_exec(neap_ssh *ssh, const char *command, neap_ssh_en
     const char *argv[] = {shell, "-c", command, NULL};
     if (strcmp(shell, "busybox") == 0) argv[0] = "/bin/busybox";
     const char *busybox[] = {"/bin/busybox", "sh", "-c", command, NULL};
-    const char *env[] = {path, home, "LANG=C", NULL};
+    const char *env[] = {path, home, "LANG=C", login, NULL};
     neap_child_options o = {.argv = strcmp(shell, "busybox") ? argv : busybox, .env = env, .cwd = "/", .pipes = 7};
     *c = (channel){.exec.class = &local_class, .loop = ssh->loop, .ended = ended, .arg = arg, .err = NEAP_ERR_INIT};
     neap_list_append(&s->execs, &c->node);
@@ -282,20 +282,23 @@ static void lose(connection *s) {
 
 /* ---- Lua ---- */
 
-/* T.local_host{shell=, path=, home=, sudo=} -> session */
+/* T.local_host{shell=, path=, home=, sudo=, login=} -> session. login: what SHELL says there */
 static int local_host(lua_State *L) {
     static const neap_ssh_backends backends = {neap_test_local_open, NULL};
     luaL_checktype(L, 1, LUA_TTABLE);
     lua_getfield(L, 1, "shell");
     snprintf(shell, sizeof shell, "%s", luaL_optstring(L, -1, "sh"));
     lua_getfield(L, 1, "path");
-    free(path), free(home);
+    free(path), free(home), free(login);
     neap_buf text = NEAP_BUF_INIT;
     neap_buf_addf(&text, "PATH=%s", luaL_optstring(L, -1, getenv("PATH")));
     path = neap_buf_take(&text);
     lua_getfield(L, 1, "home");
     neap_buf_addf(&text, "HOME=%s", luaL_checkstring(L, -1));
     home = neap_buf_take(&text);
+    lua_getfield(L, 1, "login");
+    login = NULL;
+    if (lua_isstring(L, -1)) neap_buf_addf(&text, "SHELL=%s", lua_tostring(L, -1)), login = neap_buf_take(&text);
     lua_getfield(L, 1, "sudo");
     const char *sudo = lua_isboolean(L, -1) ? "" : lua_tostring(L, -1);
     neap_ssh_host *host = neap_zalloc(sizeof *host);
