@@ -10,10 +10,12 @@
 #include "drive/pg_private.h"
 
 #include <arpa/inet.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/buf.h"
+#include "loop/alive.h"
 #include "loop/work.h"
 
 enum { MAX_HOSTS = 16, MAX_PARAMETERS = NEAP_PGURL_PAIRS + 16 };
@@ -231,6 +233,8 @@ static void split_hosts(pg_attempt *a, const char *hosts, const char *ports) {
 }
 
 static void add_defaults(pg_attempt *a, const char *application) {
+    char patience[16];
+    snprintf(patience, sizeof patience, "%d", neap_alive_patience_ms);
     add_parameter(a, "application_name", application);
     add_parameter(a, "client_encoding", "UTF8");
     add_parameter(a, "gssencmode", "disable");     /* looking for a realm asks DNS, and blocks */
@@ -238,7 +242,7 @@ static void add_defaults(pg_attempt *a, const char *application) {
     add_parameter(a, "keepalives_idle", "10");
     add_parameter(a, "keepalives_interval", "5");
     add_parameter(a, "keepalives_count", "3");
-    add_parameter(a, "tcp_user_timeout", "20000");
+    add_parameter(a, "tcp_user_timeout", patience);
 }
 
 static void on_late(void *arg) {

@@ -23,10 +23,12 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "loop/alive.h"
 #include "loop/child.h"
 
 struct neap_loop {
     uv_loop_t uv;
+    neap_alive *alive;             /* the loop's own handle */
     int64_t stall_us;
 };
 
@@ -43,6 +45,7 @@ neap_loop *neap_loop_new(void) {
 #ifdef NEAP_DEBUG                                   /* it costs a second epoll_wait each turn, and only tests ask */
     require(uv_loop_configure(&loop->uv, UV_METRICS_IDLE_TIME), "cannot measure the event loop");
 #endif
+    loop->alive = neap_alive_new(&loop->uv);
     return loop;
 }
 
@@ -70,7 +73,7 @@ static void count_one(uv_handle_t *handle, void *count) {
 int neap_loop_handles(neap_loop *loop) {
     int count = 0;
     uv_walk(&loop->uv, count_one, &count);
-    return count;
+    return count - 1;
 }
 
 static void close_one(uv_handle_t *handle, void *count) {
@@ -83,6 +86,7 @@ static void close_one(uv_handle_t *handle, void *count) {
 
 int neap_loop_close(neap_loop *loop) {
     int forgotten = 0;
+    neap_alive_free(loop->alive);
     uv_walk(&loop->uv, close_one, &forgotten);
     while (uv_run(&loop->uv, UV_RUN_DEFAULT)) ;
     require(uv_loop_close(&loop->uv), "cannot close the event loop");

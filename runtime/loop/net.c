@@ -24,11 +24,12 @@
 #include <uv.h>
 
 #include "base/buf.h"
+#include "loop/alive.h"
 #include "loop/timer.h"
 #include "loop/watch.h"
 #include "loop/work.h"
 
-enum { ADDRESSES_MOST = 64, NEXT_MS = 250, USER_TIMEOUT_MS = 20000, IDLE_S = 10, INTERVAL_S = 5, PROBES = 3 };
+enum { ADDRESSES_MOST = 64, NEXT_MS = 250, IDLE_S = 10, INTERVAL_S = 5, PROBES = 3 };
 
 typedef struct address { struct sockaddr_storage socket; socklen_t len; char *text; } address;
 
@@ -175,7 +176,7 @@ static void tune(int fd) {
     set(fd, IPPROTO_TCP, TCP_KEEPIDLE, IDLE_S);
     set(fd, IPPROTO_TCP, TCP_KEEPINTVL, INTERVAL_S);
     set(fd, IPPROTO_TCP, TCP_KEEPCNT, PROBES);
-    set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, USER_TIMEOUT_MS);
+    set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, neap_alive_patience_ms);
 }
 
 /* 0, or an errno. */

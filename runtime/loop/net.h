@@ -1,7 +1,7 @@
 /* net.h -- sockets: reaching a TCP port or a unix socket, and listening on a unix socket. Dialers over them are in dial.h's sense;
  * drivers that need the descriptor itself (libssh2) take it here.
  *
- * Every TCP connection has TCP_NODELAY, keepalive (after 10 s, every 5 s, 3 times) and TCP_USER_TIMEOUT 20 s: a peer that vanished is
+ * Every TCP connection has TCP_NODELAY, keepalive (after 10 s, every 5 s, 3 times) and TCP_USER_TIMEOUT 20 s (alive.h): a peer that vanished is
  * noticed within 30 s, busy or idle. */
 #ifndef NEAP_LOOP_NET_H
 #define NEAP_LOOP_NET_H

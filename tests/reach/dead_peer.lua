@@ -147,6 +147,13 @@ if the_way then
       if not value then return err end
     end
   end)
+  case("redis that has read nothing for a while", function (up)
+    local c <close> = cache(net.tcp(at.deaf.host, at.deaf.port))
+    local runner = task.spawn(function () up.told(select(2, c:write("SET", "sink", BLOCK:rep(16)))) end)
+    task.sleep(6000)
+    up()
+    runner:join()
+  end)
   case("redis writing", function (up)
     local c <close> = cache()
     up()

@@ -9,6 +9,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "loop/alive.h"
 #include "loop/child.h"
 #include "loop/timer.h"
 #include "loop/watch.h"
@@ -223,8 +224,16 @@ static int stream_stopped(lua_State *L) {
     return 1;
 }
 
+/* T.patience(ms) -> ms before: how long a TCP connection waits for a word of its peer; for connections that are made from now on */
+static int patience(lua_State *L) {
+    int before = neap_alive_patience_ms;
+    neap_alive_patience_ms = (int)luaL_checkinteger(L, 1);
+    lua_pushinteger(L, before);
+    return 1;
+}
+
 static const luaL_Reg loops[] = {
     {"watch_closed", watch_closed}, {"watch_reopened", watch_reopened}, {"watch_broken", watch_broken}, {"timer_wakes", timer_wakes},
     {"timer_late", timer_late}, {"stall", stall}, {"child_forgotten", child_forgotten}, {"child_freed", child_freed}, {"resolve", resolve},
-    {"stream_stopped", stream_stopped}, {NULL, NULL}};
+    {"stream_stopped", stream_stopped}, {"patience", patience}, {NULL, NULL}};
 NEAP_TEST_LIBRARY(loops)
