@@ -25,6 +25,7 @@ struct neap_http1 {
     void *arg;
     neap_buf out, rest;               /* the request; what the parser has not seen yet */
     bool sending, writing, reading, stopping, freed;
+    bool offering;                    /* bytes are being taken apart; a stream may answer at once, and its end must not overtake them */
     bool over;                        /* nothing more will come: the end, or `failure` */
     neap_err failure;
     int holds;
@@ -147,7 +148,9 @@ static void offer_rest(neap_http1 *h) {
     while (is_wanted(h) && h->rest.len) {
         neap_buf piece = h->rest;
         h->rest = (neap_buf)NEAP_BUF_INIT;
+        h->offering = true;
         size_t took = offer(h, piece.data, piece.len);
+        h->offering = false;
         neap_buf_drop(&piece, took);
         neap_buf_add(&piece, h->rest.data ? h->rest.data : "", h->rest.len);
         neap_buf_close(&h->rest);
@@ -171,7 +174,9 @@ static void on_piece(void *arg, const char *data, ssize_t len, const neap_err *e
         else h->over = true, tell_read(h, NULL, 0, NULL);
     } else {
         size_t took = 0;
+        h->offering = true;
         while (is_wanted(h) && took < (size_t)len) took += offer(h, data + took, (size_t)len - took);
+        h->offering = false;
         if (!h->freed && took < (size_t)len) neap_buf_add(&h->rest, data + took, (size_t)len - took);
     }
     pump(h);
@@ -180,6 +185,7 @@ static void on_piece(void *arg, const char *data, ssize_t len, const neap_err *e
 
 /* Read on when somebody waits. A body of no length ends without another byte. */
 static void pump(neap_http1 *h) {
+    if (h->offering) return;                         /* who offers looks again afterwards */
     h->holds++;
     offer_rest(h);
     if (is_wanted(h) && !h->rest.len && !h->on_head && h->parse.status != 101) offer(h, "", 0);

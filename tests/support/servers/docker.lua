@@ -51,6 +51,9 @@ local function daemon_argv(engine)
     "native.cgroupdriver=cgroupfs", "--cgroup-parent", "/" .. engine.cgroup }
   local function add(...) table.move({ ... }, 1, select("#", ...), #argv + 1, argv) end
   if file_system(engine.dir) == "overlayfs" then add("--storage-driver", "vfs") end
+  if engine.tls then
+    add("-H", "tcp://127.0.0.1:" .. engine.port, "--tlsverify", "--tlscacert", engine.tls.ca, "--tlscert", engine.tls.cert, "--tlskey", engine.tls.key)
+  end
   if engine.netns then return engine.netns.enter(argv) end
   add("--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false")
   return argv
@@ -276,7 +279,7 @@ local function new_engine(name, options)
   local dir = T.directory(suite.directory() .. "/dk")
   T.mode(dir, tonumber("711", 8))
   local engine = { name = name, dir = dir, socket = dir .. "/docker.sock", url = "unix://" .. dir .. "/docker.sock", netns = space,
-    cgroup = "neap-test-" .. dir:match("neap%.(%w+)/") .. name }
+    cgroup = "neap-test-" .. dir:match("neap%.(%w+)/") .. name, tls = options.tls, port = options.tls and T.free_port() }
   os.execute("mkdir " .. dir .. "/client " .. dir .. "/tmp") -- health checks write to the latter whenever they like, not into what is looked at for leaks
   suite.write(dir .. "/cgroup", engine.cgroup)
   add_talk(engine)
@@ -291,8 +294,9 @@ local function new_engine(name, options)
 end
 
 --- A running engine, or nil and why there is none. options: name (another name is another engine), netns (true: in a network
---- namespace of its own, with the default bridge).
----@param options? { name?: string, netns?: boolean }
+--- namespace of its own, with the default bridge), tls (files ca, cert, key: it listens on 127.0.0.1, engine.port, too, for whoever has
+--- a certificate of that authority).
+---@param options? { name?: string, netns?: boolean, tls?: { ca: string, cert: string, key: string } }
 ---@return table? engine
 ---@return string? why
 function M.start(options)
