@@ -7,7 +7,8 @@
  *                          └ no answer: as null; no word at all for eight seconds after a wire that broke, or thirty after one that ended: unknown
  *
  * A container that stops takes its commands along with KILL, and the Engine may tell of their end before its own: where a command was
- * killed, and not by us, it is compared for a second whether its container goes on.
+ * killed, and not by us, it is compared for a second whether its container goes on. A read that ended by itself is not compared: what it
+ * said it said before its container ended, and that is all there is to know of it.
  *
  * Ending is asked of a second exec, because the API has no word for it (D2). */
 #include "drive/docker_exec_private.h"
@@ -118,6 +119,7 @@ static void on_inspected(void *arg, const neap_docker_answer *a, const neap_err 
     neap_err_close(&bad);
     if (!known) ask_again(x, runs);
     else if (x->told < 2) neap_exec_ungreeted(x, x->status);
+    else if (x->reads && x->status != KILLED && !x->lost.code) neap_exec_finish(x, x->status, NULL);
     else compare(x);
 }
 
