@@ -5,7 +5,7 @@
  *   a short chunk is the last: tripwire and ROLLBACK follow it, and the end is reported only when both are answered
  *   on a connection that `keeps`, the transaction stays until the rows are closed: an exported snapshot is to be used meanwhile
  *
- * Chunks beat single rows once Lua consumes them: the server fills the next one meanwhile (performance.md W5b). The cursor
+ * Chunks beat single rows once Lua consumes them: the server fills the next one meanwhile. The cursor
  * lives in C memory of its own, because the FETCH under way may outlive the userdata; the last of the two frees it.
  * The connection belongs to the stream until it is closed: it holds the connection's turn.
  *

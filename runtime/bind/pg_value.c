@@ -5,7 +5,7 @@
  *   arrays of these -> lists, nested as they are, NULL inside as native.null; everything else -> its text
  *
  * The text format is used throughout: it needs no table of binary layouts, and for what a runbook asks the difference is
- * a tenth (performance.md W5b). Sessions are opened with DateStyle ISO and bytea_output hex.
+ * a tenth. Sessions are opened with DateStyle ISO and bytea_output hex.
  */
 #include <stdlib.h>
 #include <string.h>

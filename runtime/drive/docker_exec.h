@@ -9,12 +9,12 @@
  * image without sh has neither: the pid stays 0, the start itself is what release() does, and `end` cannot reach the process (the
  * Engine knows a pid too, but of its own machine's numbering).
  *
- * The exit status (reliability.md D1): after the end of the stream the Engine is asked until it names a number for a process that does
+ * The exit status: after the end of the stream the Engine is asked until it names a number for a process that does
  * not run, ten seconds at most after it stopped running. Null is no zero.
  *
- * A container that was started again, or ended, while the command ran (D9): the status says nothing about the command, and is unknown.
+ * A container that was started again, or ended, while the command ran: the status says nothing about the command, and is unknown.
  *
- * There is never a terminal (D4, D5). The outputs end when the status is known: well, or with an error when nobody knows it, so that
+ * There is never a terminal. The outputs end when the status is known: well, or with an error when nobody knows it, so that
  * half a dump is not taken for a whole one. */
 #ifndef NEAP_DRIVE_DOCKER_EXEC_H
 #define NEAP_DRIVE_DOCKER_EXEC_H

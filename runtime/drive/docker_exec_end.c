@@ -2,15 +2,15 @@
  *
  *     the wire ended ─► ASKING: GET /exec/ID/json until {"Running":false,"ExitCode":<number>} ─► COMPARING: GET /containers/ID/json ─► OVER
  *                          ├ running: asked again, as long as it runs (a command may close its outputs and work on)
- *                          ├ not running, null: asked again for ten seconds, then unknown (D1)
- *                          ├ 404: unknown (D9)
+ *                          ├ not running, null: asked again for ten seconds, then unknown
+ *                          ├ 404: unknown
  *                          └ no answer: as null; no word at all for eight seconds after a wire that broke, or thirty after one that ended: unknown
  *
  * A container that stops takes its commands along with KILL, and the Engine may tell of their end before its own: where a command was
  * killed, and not by us, it is compared for a second whether its container goes on. A read that ended by itself is not compared: what it
  * said it said before its container ended, and that is all there is to know of it.
  *
- * Ending is asked of a second exec, because the API has no word for it (D2). */
+ * Ending is asked of a second exec, because the API has no word for it. */
 #include "drive/docker_exec_private.h"
 
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* docker_exec_stream.c -- the bytes of an exec: one connection, three streams.
  *
- * stdin goes straight to the connection once the command is there; half-closing it is the end of the command's stdin (D3). What is
+ * stdin goes straight to the connection once the command is there; half-closing it is the end of the command's stdin. What is
  * written before that waits.
  *
  * stdout and stderr come in frames and are sorted into two queues. The connection is read on while both queues are below the window,

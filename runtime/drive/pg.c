@@ -12,7 +12,7 @@
  * waits and libpq's buffer does not grow with the table (109 MB for 256 MiB, measured).
  *
  * Callbacks may free the connection. Every entry from the loop is bracketed by enter/leave, and the memory goes at the last leave.
- * Rejected: single-row mode for large answers (0.8 us a row more than chunks by cursor, performance.md W5), and one request at a
+ * Rejected: single-row mode for large answers (0.8 us a row more than chunks by cursor, measured), and one request at a
  * time (four times slower for the polling reads of a runbook).
  */
 #include "drive/pg_private.h"

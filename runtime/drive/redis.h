@@ -8,7 +8,7 @@
  * (a PING on the same connection would wait behind the command). No reply is larger or deeper than redis_value.h allows.
  *
  * Rejected: hiredis' own contexts and its async half, which own the socket, know no TLS and no deadlines, never report a refused
- * connection (R1), and free themselves inside callbacks. */
+ * connection, and free themselves inside callbacks. */
 #ifndef NEAP_DRIVE_REDIS_H
 #define NEAP_DRIVE_REDIS_H
 

@@ -1,5 +1,5 @@
 /* db.h -- SQLite as the journal uses it: never through a symbolic link, failures in our own words, and the
- * file's bytes only ever read through SQLite's own descriptor (closing another one would drop its locks, reliability.md 3.7). */
+ * file's bytes only ever read through SQLite's own descriptor (closing another one would drop its locks: POSIX, fcntl). */
 #ifndef NEAP_GUARD_DB_H
 #define NEAP_GUARD_DB_H
 

@@ -2,7 +2,7 @@
  *
  * What it promises
  *   - A record that neap_journal_commit has taken and reported durable survives kill -9 and power loss
- *     (WAL, synchronous=FULL; safe because one process writes the file: WAL-reset bug, reliability.md 3.7).
+ *     (WAL, synchronous=FULL; one process writes the file: with two, SQLite before 3.51.3 may lose pages when it resets the WAL).
  *   - Records form a chain: hash(n) = SHA-256(hash(n-1) ‖ seq ‖ at ‖ kind ‖ step ‖ body). Any flipped byte is found.
  *   - Appending is memory only and never waits; committing blocks and belongs on the work pool. Records
  *     appended while a commit runs belong to the next one. Adjacent records share a commit.

@@ -1,6 +1,6 @@
 /* redis_fence.c -- see redis_fence.h.
  *
- * The flags alone are not enough (reliability.md 6.5): of 366 commands and subcommands of Redis 7.0 168 carry neither flag, and some of
+ * The flags alone are not enough: of 366 commands and subcommands of Redis 7.0 168 carry neither flag, and some of
  * those that carry `readonly` change something (PFCOUNT its cache, TOUCH the age of a key), block (XREAD … BLOCK) or hold the whole
  * server (KEYS). The tables below are those exceptions; tests/runtime/redis_probes.lua judges every command of a real server.
  *

@@ -1,6 +1,6 @@
 /* sql.h -- may this statement be a read? Parsed by PostgreSQL's own grammar (libpg_query).
  *
- * First of the six parts of the fence (reliability.md 6.3). Allowed: exactly one statement that is a SELECT, VALUES or TABLE
+ * First of the six parts of the fence (bind/pg_fence.c has the others). Allowed: exactly one statement that is a SELECT, VALUES or TABLE
  * without INTO, FOR UPDATE/SHARE or a modifying CTE anywhere; SHOW; EXPLAIN without ANALYZE (its target may be a write).
  * Everything else is refused with the reason in words. The functions a statement calls are listed, so that the driver can
  * look them up in pg_proc (second part).

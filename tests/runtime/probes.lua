@@ -1,5 +1,5 @@
---- The probe statements: everything that reliability.md 6.3 found to get through a read-only transaction, everything
---- it found refused, and the tricks by which one hides behind the other. Part one of the fence (guard/sql.c) is tried
+--- The probe statements: everything that was found to get through a read-only transaction, everything
+--- that was found refused, and the tricks by which one hides behind the other. Part one of the fence (guard/sql.c) is tried
 --- on this list in sql_spec.lua; the whole fence is tried on it against a real server.
 ---
 --- A row is { sql=, what=, part= } or { sql=, what=, reads=true }. `part` names the part of the fence that must stop it

@@ -1,4 +1,4 @@
--- The libssh2 back end against real sshd: what the library does badly (reliability.md's L-list) must not reach a caller.
+-- The libssh2 back end against real sshd: what the library does badly must not reach a caller.
 local servers = require "tests.support.servers"
 local suite = require "tests.support.suite"
 
