@@ -46,7 +46,7 @@ step "Prove a backup, with nobody connected" {
   end,
 }
 
--- A check reads the index and its table under a lock that only keeps the table from being changed in shape; it writes nothing, so there is nothing to undo.
+-- No undo: a check reads the index and its table, under a lock that only keeps the table from being changed in shape; it writes nothing.
 step "Check index {item}" {
   each       = function () return p.checks and triage.checkable(there()) or {} end,
   act        = function (index) there():exec(index.sql) end,

@@ -36,7 +36,7 @@ step "Say what explains it" {
   verify = function () report(triage.table(triage.why_slow(db, health))) end,
 }
 
--- Only when somebody is held up, only who holds up others and waits for nobody. No undo: its program connects again.
+-- No undo: its program connects again. Only when somebody is held up, only who holds up others and waits for nobody.
 step "End session {item}, which holds up others" {
   destroys = "what the blocking sessions of {database} have not committed",
   each     = blockers,

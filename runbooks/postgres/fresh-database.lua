@@ -65,6 +65,7 @@ step "Record the superseded migrations as applied" {
   undo   = function (name) history():forget(name) end,
 }
 
+-- No undo: what was made is kept and looked at. While nothing was, the steps before are taken back.
 step "Execute the baseline {baseline}, and nothing else" {
   needs = function ()
     check.same(history():pending(), { p.baseline }, "only {baseline} is left to execute")

@@ -46,6 +46,7 @@ step "Look at the indexes" {
   end,
 }
 
+-- No undo: what is dropped is half an index, which no query could use.
 step "Drop what an interrupted rebuild left: {item}" {
   each  = function () return upkeep.leftovers(there(), p.tables) end,
   needs = function (index)

@@ -40,6 +40,7 @@ step "Look at the tables, and at whoever keeps their dead rows alive" {
   end,
 }
 
+-- No undo: dead rows were dead for everybody, and statistics that are newer harm nobody.
 step "Vacuum and analyze {item}" {
   each   = function () return p.full and {} or chosen() end,
   done   = function (t) local now = upkeep.of(there(), t.key); return not now or now.dead <= p.dead or now.vacuumed ~= t.vacuumed end,

@@ -43,6 +43,7 @@ step "Copy the append-only set" {
   within = "2h",
 }
 
+-- No undo: the snapshot of the server is newer than it was, and that is all.
 step "Save a snapshot" {
   needs  = function () wait_until(function () return saves.clock(cache) > p.begun end, { every = "100ms", within = "5s" }) end,
   done   = function ()

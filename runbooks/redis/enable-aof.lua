@@ -48,6 +48,7 @@ step "Turn it on, while the server runs" {
   within = "1h",
 }
 
+-- No undo: that of the step before writes the old values into this file too.
 step "Write it into the server's configuration file" {
   each = function () return changes() and p.config and { p.config } or {} end,
   done = function () return settings.is_written_down(cache, p.before) end,

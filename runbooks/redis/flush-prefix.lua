@@ -20,6 +20,7 @@ local p = params {
 
 local function left () return cache:count { match = families.beginning(p.prefix) } end
 
+-- No undo: a cache is filled again by whoever reads it.
 step "Remove every key that begins with {prefix}" {
   destroys = "every key that begins with {prefix}",
   each  = function () return { p.prefix } end,

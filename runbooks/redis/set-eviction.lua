@@ -55,6 +55,7 @@ local set = step "Set {policy} and {limit} bytes" {
   undo   = function () settings.set_back(cache, found(), p.config) end,
 }
 
+-- No undo: that of the step before writes the old values into this file too.
 step "Write it into the server's configuration file" {
   each = function () return changes() and p.config and { p.config } or {} end,
   done = function () return settings.is_written_down(cache, p.before) end,

@@ -1,4 +1,4 @@
--- `neap show RUN`: what is recorded, from the journal and nothing else.
+-- `neap show RUN`: what is recorded, from the journal and nothing else. With --markdown it is a runbook that is shown (command.guide).
 local journal = require "native.journal"
 local json = require "show.json"
 local page = require "show.run"
@@ -12,6 +12,7 @@ local M = {}
 ---@param context table
 ---@return integer exit code
 function M.run(operands, parsed, context)
+  if parsed.options.markdown then return require("command.guide").run(operands[1], parsed, context) end
   local row = runs.find(operands[1], context)
   local records, err = journal.read(context.state, row.run)
   if not records then error(err, 0) end

@@ -107,10 +107,13 @@ M.commands = {
       { "neap history restore --failed --since 30d", "what went wrong this month" } },
   },
   {
-    name = "show", line = "everything that is recorded about one run", arguments = { { "RUN", complete = "run" } },
-    text = "Head, parameters, every step with its checks and writes, who answered what, and how it ended.",
-    options = { option("step", "N", "only this step, with all its evidence") },
-    examples = { { "neap show 7f3a91c", "the whole run" }, { "neap show 7f3a91c --step 4", "one step in full" } },
+    name = "show", line = "everything that is recorded about one run, or a runbook as a page", arguments = { { "RUN", complete = "run" } },
+    text = "Head, parameters, every step with its checks and writes, who answered what, and how it ended. With --markdown the word is the name of a "
+      .. "runbook, and what is shown is a page to follow by hand: what each step needs, does, proves, undoes and destroys, and what a person does. "
+      .. "With --env too, the page holds what a preview says there, statement by statement; that asks the targets and writes nothing.",
+    options = { option("step", "N", "only this step, with all its evidence"), switch("markdown", "a runbook as a page in Markdown"), env, inventory, set },
+    examples = { { "neap show 7f3a91c", "the whole run" }, { "neap show 7f3a91c --step 4", "one step in full" },
+      { "neap show postgres/vacuum --markdown >vacuum.md", "a runbook as a page" } },
   },
   {
     name = "watch", line = "follow a run from another terminal", arguments = { { "RUN", complete = "open" } },

@@ -1,0 +1,76 @@
+-- asked.lua: what each shipped runbook is asked with on a set-up (tests/support/setups.lua), and a world in which it has something to do.
+--
+-- Of each runbook: words(at), its parameters; exit, what its preview ends with there (2: there is something to do, 0: there is not); confirm(at),
+-- the names that a run must be told; before(at), what must be so for all its steps to have something to do, where that is not so for the others; elsewhere, the
+-- test that shows its undo, where that takes a place of its own.
+-- A runbook that is shipped and is not here fails the specs that walk the folder of runbooks.
+
+local M = {}
+
+local function database(at) return { "--database", at.database } end
+local function destroys(name) return function (at) return { "--confirm", "destroys=" .. (type(name) == "function" and name(at) or name) } end end
+
+local function appending(at)
+  at.redis.cli("config", "set", "appendonly", "yes")
+  local until_ms = T.now_ms() + 10000
+  while not at.redis.cli("info", "persistence"):find "aof_rewrite_in_progress:0%s+aof_rewrite_scheduled:0" do
+    if T.now_ms() > until_ms then error("the append-only file is not written", 0) end
+    T.pause(10)
+  end
+end
+
+M.runbooks = {
+  ["incident/corruption"] = { words = database, exit = 2 },
+  ["incident/database-unresponsive"] = { words = database, exit = 0 },
+  ["incident/disk-full"] = { exit = 2 },
+  ["incident/revoke-sessions"] = { words = function () return { "--user", "u1" } end, exit = 2, confirm = destroys "u1" },
+  ["postgres/fresh-database"] = { words = function (at) return { "--database", at.database .. "_fresh" } end, exit = 2,
+    elsewhere = "tests/runbooks/fresh_database_spec.lua: takes everything back when the baseline fails" },
+  ["postgres/health"] = { exit = 0 },
+  ["postgres/reindex"] = { exit = 2 },
+  ["postgres/terminate"] = { words = database, exit = 0 },
+  ["postgres/vacuum"] = { exit = 2 },
+  ["redis/backup"] = { words = function () return { "--name", "night", "--begun", "1" } end, exit = 2, before = appending },
+  ["redis/enable-aof"] = { words = function () return { "--until-restart", "--before", "no,everysec,0" } end, exit = 2 },
+  ["redis/flush-prefix"] = { words = function () return { "--prefix", "catalog:" } end, exit = 2 },
+  ["redis/health"] = { exit = 0 },
+  ["redis/set-eviction"] = { words = function () return { "--policy", "noeviction", "--limit", "64MiB", "--until-restart", "--before", "noeviction,0,0" } end, exit = 2 },
+}
+
+--- The names of all runbooks that are shipped.
+---@return string[]
+function M.shipped()
+  local list = {}
+  for _, dir in ipairs(T.entries "runbooks") do
+    for _, file in ipairs(T.entries("runbooks/" .. dir)) do list[#list + 1] = ("%s/%s"):format(dir, (file:gsub("%.lua$", ""))) end
+  end
+  table.sort(list)
+  return list
+end
+
+--- What a runbook is asked with, or an error that says what to do.
+---@param runbook string
+---@return table
+function M.of(runbook)
+  return M.runbooks[runbook] or error(runbook .. " is shipped, and tests/support/setups/asked.lua does not say what it is asked with", 2)
+end
+
+--- A command line: the verb, the runbook, its parameters, more words.
+---@param verb string
+---@param runbook string
+---@param at table a place of setups.open
+---@param ... string
+---@return string[]
+function M.line(verb, runbook, at, ...)
+  local asked, line = M.of(runbook), { verb, runbook }
+  for _, list in ipairs { asked.words and asked.words(at) or {}, { ... } } do table.move(list, 1, #list, #line + 1, line) end
+  return line
+end
+
+--- Something for each of them to find: keys of a cache (dead rows, indexes and sessions are in the schema of the wards).
+---@param at table
+function M.furnish(at)
+  for i = 1, 5 do at.redis.cli("set", "catalog:" .. i, "x") end
+end
+
+return M
