@@ -39,14 +39,18 @@ function M.settle(pg)
   pg.sql("checkpoint")
 end
 
-local function quiet(pg)
+--- Wait until nobody but us is connected.
+function M.quiet(pg)
   local until_ms = T.now_ms() + 20000
   while pg.sql(BUSY) ~= "0" do
     if T.now_ms() > until_ms then error("a session does not end:\n" .. pg.sql("select pid, application_name, state, query from pg_stat_activity"), 0) end
   end
 end
 
-local function tree(paths)
+--- Of every file and directory below the paths: name, kind, mode, length, times and bytes.
+---@param paths string[]
+---@return string
+function M.tree(paths)
   local argv = { "find" }
   table.move(paths, 1, #paths, 2, argv)
   table.move({ "-printf", "%p %y %m %s %T@ %C@ %l\\n" }, 1, 2, #argv + 1, argv)
@@ -93,15 +97,15 @@ end
 ---@param paths string[] files and directories that must stay as they are
 ---@return Look
 function M.look(pg, paths)
-  quiet(pg)
-  local from, facts, files = #pg.log() + 1, pg.sql(FACTS), tree(paths)
+  M.quiet(pg)
+  local from, facts, files = #pg.log() + 1, pg.sql(FACTS), M.tree(paths)
   local look = {}
 
   function look.log() return pg.log():sub(from) end
 
   function look.same(what)
-    quiet(pg)
-    local now, files_now = pg.sql(FACTS), tree(paths)
+    M.quiet(pg)
+    local now, files_now = pg.sql(FACTS), M.tree(paths)
     local writes = M.writes(look.log())
     local wrong = {}
     if now ~= facts then wrong[#wrong + 1] = ("the server was written to\n--- before\n%s\n--- after\n%s"):format(facts, now) end

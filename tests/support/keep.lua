@@ -89,6 +89,7 @@ end
 ---@param fn fun()
 ---@return string[]
 function M.watch(argv, cli, path, fn)
+  os.remove(path)
   local monitor = T.start { argv = argv, cwd = "/", log = path }
   suite.kept[monitor:pid()] = true
   local until_ms = T.now_ms() + 10000

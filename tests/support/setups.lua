@@ -141,7 +141,7 @@ function M.open(name, options)
   local setup, why = started(name)
   if not setup then return nil, why end
   local pg, role = options.postgres or setup.pg, options.role or "owner"
-  local at = { name = name, pg = pg, redis = setup.redis, app = setup.app, engine = setup.engine, hosts = setup.hosts or {} }
+  local at = { name = name, pg = pg, redis = setup.redis, app = setup.app, engine = setup.engine, enter = setup.enter, hosts = setup.hosts or {} }
   at.database = pg.database()
   if options.schema ~= "" then pg.sql(options.schema or wards.schema, at.database) end
   files(setup, at, options)

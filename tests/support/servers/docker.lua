@@ -1,7 +1,7 @@
 -- docker.lua: a real container engine, as servers.docker.
 --
 --   local engine, why = servers.docker()                   nil and the reason where none can run: the spec is pending with it
---   engine.socket  .dir  .url  .cli("ps", "-a")  .api("/containers/json")  .log()  .stop()  .start()
+--   engine.socket  .dir  .url  .cli("ps", "-a")  .get("/containers/json")  .log()  .stop()  .start()
 --   local box = engine.busybox{ name = "box", labels = { a = "b" }, project = "shop", service = "web", cmd = { "sleep", "60" } }
 --   local db = engine.postgres{ name = "db", network = "host", address = "127.0.0.9" }     db.port  db.password  db.sql("select 1")
 --   local cache = engine.redis{ … }                                                        cache.cli("ping")
@@ -16,7 +16,9 @@
 
 local child = require "tests.support.child"
 local netns = require "tests.support.servers.netns"
+local http = require "native.http"
 local suite = require "tests.support.suite"
+local json = require "native.text"
 
 local M = {}
 
@@ -84,6 +86,34 @@ local function add_talk(engine)
     if r.code ~= 0 then error(("docker %s: exit %s\n%s%s"):format(table.concat(words, " "), r.code, r.out, r.err), 2) end
     return (r.out:gsub("\n$", ""))
   end
+end
+
+local function add_questions(engine)
+  --- What the Engine's API answers to a GET, without a program in between: many of these are cheap.
+  ---@param path string
+  ---@return string body
+  function engine.get(path)
+    return T.run(function ()
+      local answer = assert(http.request { url = "http://engine", unix = engine.socket, path = path, within_ms = 30000, limit = 1 << 26 })
+      if answer.status ~= 200 then error(("GET %s: %d %s"):format(path, answer.status, answer.body), 0) end
+      return answer.body
+    end)
+  end
+
+  --- What happened to containers since that moment (a result of engine.now()): "start", "exec_create: …", in their order.
+  ---@param since string
+  ---@return string[]
+  function engine.events(since)
+    local list = {}
+    for line in engine.get(("/events?since=%s&until=%s&filters=%%7B%%22type%%22:%%5B%%22container%%22%%5D%%7D"):format(since, engine.now())):gmatch("[^\n]+") do
+      list[#list + 1] = json.parse(line).Action
+    end
+    return list
+  end
+
+  --- This moment, as events() wants it.
+  ---@return string
+  function engine.now() return (child.must { argv = { "date", "+%s.%N" } }:gsub("%s", "")) end
 end
 
 local function is_ready(engine)
@@ -283,6 +313,7 @@ local function new_engine(name, options)
   os.execute("mkdir " .. dir .. "/client " .. dir .. "/tmp") -- health checks write to the latter whenever they like, not into what is looked at for leaks
   suite.write(dir .. "/cgroup", engine.cgroup)
   add_talk(engine)
+  add_questions(engine)
   add_life(engine)
   suite.at_end(engine.remove)
   local ok

@@ -75,6 +75,23 @@ local function is_ready(server)
   return text:match("\nready%s*$") ~= nil
 end
 
+--- What psql prints for the statements (unaligned, tuples only); raises when one fails. As admin, unless a user is given.
+---@param where { host: string, port: integer, enter: fun(argv: string[])? } enter: as netns.enter, where the server is reached from
+---@param text string
+---@param database? string
+---@param user? string
+---@return string
+function M.ask(where, text, database, user)
+  local argv = { M.bin() .. "/psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", where.host, "-p", tostring(where.port),
+    "-U", user or "admin", "-d", database or "postgres", "-f", "-" }
+  local out = child.must {
+    argv = where.enter and where.enter(argv) or argv,
+    env = { PGPASSWORD = M.passwords[user or "admin"], PATH = os.getenv("PATH"), PGAPPNAME = "spec", LANG = "C.UTF-8" },
+    input = text, timeout = 30000,
+  }
+  return (out:gsub("\n$", ""))
+end
+
 local function add_words(server)
   --- Start it and wait until it takes connections.
   function server.start()
@@ -119,15 +136,7 @@ local function add_words(server)
   end
 
   --- What psql prints for the statements (unaligned, tuples only); raises when one fails. As admin, unless a user is given.
-  function server.sql(text, database, user)
-    local out = child.must {
-      argv = { server.bin .. "/psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", server.dir, "-p", tostring(server.port),
-        "-U", user or "admin", "-d", database or "postgres", "-f", "-" },
-      env = { PGPASSWORD = M.passwords[user or "admin"], PATH = os.getenv("PATH"), PGAPPNAME = "spec", LANG = "C.UTF-8" },
-      input = text, timeout = 30000,
-    }
-    return (out:gsub("\n$", ""))
-  end
+  function server.sql(text, database, user) return M.ask({ host = server.dir, port = server.port }, text, database, user) end
 
   --- A new database with a name of its own, owned by `owner`.
   function server.database(template)

@@ -2,8 +2,10 @@
 -- use the suite's Engine with a bridge: what is in a container is reached at its own address, and nothing is published.
 
 local child = require "tests.support.child"
+local postgres = require "tests.support.servers.postgres"
 local servers = require "tests.support.servers"
 local suite = require "tests.support.suite"
+local text = require "native.text"
 local web = require "tests.support.setups.web"
 
 local M = {}
@@ -60,58 +62,80 @@ local function prepare(box)
     "grant pg_read_all_data to reader", "grant pg_read_all_stats, pg_signal_backend to owner" }, ";"))
 end
 
+-- Its address, as it is now; asked of the Engine itself, which is cheaper than its program.
+local function address(box)
+  local _, network = next(text.parse(box.engine.get(("/containers/%s/json"):format(box.id))).NetworkSettings.Networks)
+  return network.IPAddress
+end
+
+local function is_running(box) return text.parse(box.engine.get(("/containers/%s/json"):format(box.id))).State.Running end
+
+-- Both outputs: each piece has a head of eight bytes, whose last four are its length.
+local function said(box)
+  local bytes, parts, at = box.engine.get(("/containers/%s/logs?stdout=1&stderr=1"):format(box.id)), {}, 1
+  while at + 8 <= #bytes do
+    local length = (">I4"):unpack(bytes, at + 4)
+    parts[#parts + 1] = bytes:sub(at + 8, at + 7 + length)
+    at = at + 8 + length
+  end
+  return table.concat(parts)
+end
+
 local function database_box(engine, project)
   local box = engine.postgres { name = project .. "-db-1", project = project, service = "db", volume = project .. "-data" }
   prepare(box)
-  local count = 0
+  local pg, count = { box = box, port = 5432 }, 0
 
-  --- Everything it logged, all statements included.
-  function box.log()
-    local said = engine.try { "logs", box.id }
-    return said.out .. said.err
+  function pg.sql(statements, database, user)
+    return postgres.ask({ host = address(box), port = 5432, enter = engine.netns.enter }, statements, database, user)
   end
 
+  --- Everything it logged, all statements included.
+  function pg.log() return said(box) end
+
   --- A new database with a name of its own, owned by `owner`.
-  function box.database()
+  function pg.database()
     count = count + 1
-    box.sql(("create database t%d owner owner"):format(count))
+    pg.sql(("create database t%d owner owner"):format(count))
     return "t" .. count
   end
 
-  return box
+  return pg
 end
+
+local CLEAR <const> = { "appendonly no", "appendfsync everysec", "maxmemory 0", "maxmemory-policy noeviction" }
 
 local function cache_box(engine, project)
   local data = suite.temp()
   local box = engine.redis { name = project .. "-redis-1", project = project, service = "redis", args = { "-v", data .. ":/var/lib/redis" } }
-  box.data = data
+  local cache = { box = box, data = data, password = box.password }
 
-  function box.monitor()
-    return engine.netns.enter { "redis-cli", "-h", box.address(), "-a", box.password, "--no-auth-warning", "monitor" }
+  local function argv(...)
+    return engine.netns.enter { "redis-cli", "-h", address(box), "-a", box.password, "--no-auth-warning", ... }
   end
 
-  function box.clear()
-    box.exec { "sh", "-c", "redis-cli -a \"$0\" --no-auth-warning; rm -rf /var/lib/redis/*", box.password,
-      input = "config set appendonly no\nconfig set appendfsync everysec\nconfig set maxmemory 0\nconfig set maxmemory-policy noeviction\nflushall\n" }
+  function cache.cli(...) return (child.must({ argv = argv(...), timeout = 60000 }):gsub("\n$", "")) end
+  function cache.monitor() return argv "monitor" end
+
+  function cache.clear()
+    for _, setting in ipairs(CLEAR) do cache.cli("config", "set", setting:match("^(%S+) (%S+)$")) end
+    cache.cli "flushall"
+    os.execute(("rm -rf '%s'/*"):format(data))
   end
 
-  return box
+  return cache
 end
 
 local function app_box(engine, project)
   local box = engine.busybox { name = project .. "-api-1", project = project, service = "api", cmd = { "sh", "-c", SERVE } }
   local app = { box = box }
-  function app.running() return box.inspect("{{.State.Running}}") == "true" end
+  function app.running() return is_running(box) end
   function app.stop() engine.cli("stop", box.id) end
 
   --- Started, and its page is there.
   function app.start()
-    engine.cli("start", box.id)
-    local until_ms = T.now_ms() + 10000
-    while box.exec({ "wget", "-q", "-O", "/dev/null", "http://127.0.0.1:8080/health" }).code ~= 0 do
-      if T.now_ms() > until_ms then error("the application does not answer", 0) end
-      T.pause(10)
-    end
+    if not app.running() then engine.cli("start", box.id) end
+    web.wait_for("http://" .. address(box) .. ":8080/health", engine.netns.enter)
   end
 
   return app

@@ -35,7 +35,10 @@ rm %s/pid
 
 local function script(path, text) T.mode(suite.write(path, text), tonumber("755", 8)) end
 
-local function wait_for(url, enter)
+--- Wait until a page is there.
+---@param url string
+---@param enter? fun(argv: string[]): string[] as netns.enter
+function M.wait_for(url, enter)
   local argv = { "/bin/busybox", "wget", "-q", "-O", "/dev/null", url }
   local until_ms = T.now_ms() + 10000
   while child.run({ argv = enter and enter(argv) or argv }).code ~= 0 do
@@ -69,7 +72,7 @@ function M.chat(enter)
     process:close()
   end)
   local address = "http://127.0.0.1:" .. port
-  wait_for(address .. "/ready", enter)
+  M.wait_for(address .. "/ready", enter)
   local chat = { url = address .. "/cgi-bin/hook" }
 
   function chat.clear() os.remove(dir .. "/said") end
