@@ -45,6 +45,7 @@ step "Unpack {base} into the second cluster" {
   within = "24h",
 }
 
+-- No undo: it is only noted that they were compared, and the directory goes with the step above.
 step "Check every file of it against the manifest of {base}" {
   each   = function () return { p.base } end,
   needs  = function ()
@@ -54,9 +55,9 @@ step "Check every file of it against the manifest of {base}" {
   end,
   done   = function () return pitr.is_checked(second, way()) end,
   act    = function () second:mark_checked(way().mark) end,
-  within = "24h",
 }
 
+-- No undo: the copies go with the directory.
 step "Copy the log up to {time} beside it" {
   each   = function () return { p.time } end,
   done   = function () return #second:lacks(pitr.log(way())) == 0 end,
@@ -88,6 +89,7 @@ step "Let a human look at it" {
   done   = function () return not p.look or pitr.is_promoted(second, way()) end,
 }
 
+-- No undo: a promoted cluster cannot go back into recovery; undo stops and removes it.
 step "Promote the second cluster" {
   destroys = "the pause at {time}: another moment then needs a second cluster made anew from {base}",
   each     = function () return { p.base } end,

@@ -9,8 +9,6 @@
 -- earliest moment is the end of the base backup: before that its files do not agree with one another. The latest is the last
 -- commit in the segments that follow without a gap, because recovery stops at the first commit behind the target and calls it
 -- unreached when there is none. For exactly the last commit the place of its record is the target, where a time would find nothing behind it.
---
--- Segments are read once: what an archive holds does not change.
 
 local M = {}
 
@@ -18,62 +16,10 @@ local base_backups = require("ops.base_backups")
 local bytes = require("core.bytes")
 local instant = require("core.instant")
 local raise = require("core.raise")
-local records = require("ops.wal_records")
 local wal = require("ops.wal")
+local wal_archive = require("ops.wal_archive")
 
-local SEGMENT_MOST <const> = 1 << 26
-
--- ---- the archive ----
-
-local function head_of(archive, name)
-  local stream <close> = archive:open(name, "r")
-  local first = ""
-  while #first < records.HEAD do
-    local piece = raise.check(stream:read(records.HEAD - #first))
-    if not piece then break end
-    first = first .. piece
-  end
-  local ok, head = pcall(records.head, first)
-  if not ok then raise("invalid", ("\"%s\" in the archive: %s"):format(name, raise.of(head).message), "Only whole segments, as archive_command gets them, can be replayed.") end
-  return head
-end
-
--- { names = {name = "archive"}, histories, size, system, major }
-local function look(archive)
-  local names, histories, sample = {}, {}, nil
-  for _, name in ipairs(archive:list()) do
-    names[name] = "archive"
-    local timeline = name:match("^(%x%x%x%x%x%x%x%x)%.history$")
-    if timeline then histories[tonumber(timeline, 16)] = wal.history(archive:read(name)) end
-    if not sample and #name == 24 and name:find("^[%dA-F]+$") then sample = name end
-  end
-  if not sample then raise("check", "the archive holds no segment of the log", "Is it the folder that archive_command fills, and are its files not compressed?") end
-  local head = head_of(archive, sample)
-  if head.size > SEGMENT_MOST then raise("invalid", ("segments of %d bytes are larger than neap reads"):format(head.size)) end
-  return { names = names, histories = histories, size = head.size, system = head.system, major = head.major, sample = sample }
-end
-
-local known = setmetatable({}, { __mode = "k" })          -- folder -> path -> commits
-
--- The commits of one segment: first, last (microseconds), and where the last one's record begins; empty where there is none, or nobody can read it.
-local function commits(way, name)
-  local from = way.there[name]
-  if from == "packed" then return {} end
-  local folder = from == "archive" and way.archive or way.bases
-  local path = from == "archive" and name or way.base.name .. "/pg_wal/" .. name
-  known[folder] = known[folder] or {}
-  if known[folder][path] then return known[folder][path] end
-  local found = {}
-  local head = records.commits(folder:read(path, { limit = way.size }), function (us, _, begins)
-    found.first = found.first or us
-    found.last, found.begins = us, begins
-  end)
-  if head.system ~= way.system then raise("check", ("\"%s\" is of another server: %s, and not %s"):format(name, head.system, way.system), "Two clusters have archived into the same folder.") end
-  known[folder][path] = found
-  return found
-end
-
--- ---- base backups ----
+-- ---- one way ----
 
 -- When it was over: as the archive's own note of it says, or at the first commit that is behind its end.
 local function ended(way)
@@ -83,19 +29,17 @@ local function ended(way)
   if us then return us + 999999 end                    -- it is told in whole seconds
   for i, segment in ipairs(way.segments) do
     if segment.number > (base.to - 1) // way.size then
-      local found = commits(way, way.segments[i].name)
+      local found = wal_archive.commits(way, way.segments[i].name)
       if found.first then return found.first end
     end
   end
   return nil
 end
 
--- ---- one way ----
-
 -- The last commit in the segments up to the i-th, and in which it is.
 local function last_until(way, i)
   while i >= 1 do
-    local found = commits(way, way.segments[i].name)
+    local found = wal_archive.commits(way, way.segments[i].name)
     if found.last then return found, i end
     i = i - 1
   end
@@ -129,7 +73,7 @@ end
 local function new_way(bases, archive, seen, base)
   local there = {}
   for name, where in pairs(seen.names) do there[name] = where end
-  return { bases = bases, archive = archive, base = base, there = there, names = seen.names, histories = seen.histories, size = seen.size, system = seen.system,
+  return { bases = bases, archive = archive, base = base, there = there, names = seen.names, histories = seen.histories, lost = seen.lost, size = seen.size, system = seen.system,
     major = seen.major }
 end
 
@@ -140,7 +84,7 @@ end
 ---@return table[] ways the earliest first
 ---@effect read
 function M.ways(bases, archive, timeline)
-  local seen, list = look(archive), {}
+  local seen, list = wal_archive.look(archive), {}
   for _, name in ipairs(bases:list()) do
     local base = base_backups.of(bases, name)
     if base then
@@ -190,7 +134,7 @@ function M.way(wanted)
   if not base then
     raise("check", ("\"%s\" is no base backup with a backup_manifest"):format(wanted.base), "Without one nobody can tell whether it is whole; take it with pg_basebackup.")
   end
-  local way = new_way(wanted.bases, wanted.archive, look(wanted.archive), base)
+  local way = new_way(wanted.bases, wanted.archive, wal_archive.look(wanted.archive), base)
   trace(way, wanted.timeline)
   way.time, way.us = wanted.time, instant.parse(wanted.time)
   way.log = {}
@@ -212,7 +156,7 @@ end
 ---@effect read
 function M.timeline(bases, archive, name)
   local base = name and base_backups.of(bases, name)
-  return base and wal.newest_timeline(base.timeline, base.to, look(archive).histories)
+  return base and wal.newest_timeline(base.timeline, base.to, wal_archive.look(archive).histories)
 end
 
 --- The files of the log that a way needs, and how large a segment is.
@@ -230,6 +174,7 @@ function M.truths(way, clock)
   local base = way.base
   local gap = #way.segments == 0 or way.beyond ~= nil and (not way.latest or way.us > way.latest)
   local first = ("the first missing one is %s%s"):format(way.missing, way.beyond and (", and %s is there"):format(way.beyond) or "")
+  local lost = way.lost and ("; timeline %d is in the archive without its %08X.history"):format(way.lost, way.lost) or ""
   return {
     { way.us <= clock, "{time} is not in the future", "it is " .. instant.exact(clock) },
     { not base.system or base.system == way.system, "the archive is of the server that {base} was taken from",
@@ -241,7 +186,7 @@ function M.truths(way, clock)
     { way.earliest ~= nil and way.us >= way.earliest, "{base} was over before {time}",
       way.earliest and "it ended " .. instant.exact(way.earliest) or "no commit after its end is in the archive" },
     { way.latest ~= nil and way.us <= way.latest, "{time} is not after the last commit in the archive",
-      way.latest and "the last one was at " .. instant.exact(way.latest) or "there is none" },
+      (way.latest and "the last one was at " .. instant.exact(way.latest) or "there is none") .. lost },
   }
 end
 

@@ -114,6 +114,9 @@ describe("postgres/restore-to-time", function ()
       ["2026-10-25 02:30:00 CET"] = 'has the time zone "CET", which is not exact' } do
       assert.matches(why, at.ends(64, at.wants("plan", time)), 1, true)
     end
+    local names = first.segments()
+    os.execute(("cp '%s/%s' '%s/0000000200000000000000FF'"):format(at.wal, names[#names], at.wal))
+    refused("; timeline 2 is in the archive without its 00000002.history", at, first.at.last)
     assert.matches('"friday" is no base backup with a backup_manifest', at.ends(1, at.wants("plan", first.at.between, { "--base", "friday" })), 1, true)
     untouched()
   end)

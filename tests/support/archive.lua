@@ -92,7 +92,7 @@ local function add_words(at)
     return all
   end
 
-  function at.start(words, as) return servers.neap.start(at.words(words), { cwd = as and at.dir or at.home, user = as }) end
+  function at.start(words, as) return servers.neap.start(at.words(words), { cwd = as and at.dir or at.home, user = as, env = { ADMIN_PASSWORD = servers.passwords.admin } }) end
 
   --- Run neap to its end; `all` is everything it said.
   function at.neap(words, as)
@@ -157,8 +157,8 @@ local function add_second(at, first)
   end
 end
 
---- A place of its own. options: bin (where the programs are), port, directory (of the second cluster), on (the role it stands on), more (entries of the
---- inventory).
+--- A place of its own. options: bin (where the programs are), port, directory (of the second cluster), on (the role it stands on), password (it
+--- is asked over its port), more (entries of the inventory).
 local function open(first, options)
   options = options or {}
   local dir = T.directory(first.dir .. "/o")
@@ -168,6 +168,7 @@ local function open(first, options)
   as_server(first.pg, { "cp", "-al", first.wal, first.bases, dir })      -- links: whoever spoils a file replaces it
   for _, place in ipairs { dir, at.home } do os.execute(("ln -s '%s/runbooks' '%s/runbooks'"):format(os.getenv("PWD"), place)) end
   local more = options.on and (', on = "%s"'):format(options.on) or user() and ', as = "postgres"' or ""
+  if options.password then more = more .. ', password = secret { env = "ADMIN_PASSWORD" }' end
   suite.write(at.inventory, INVENTORY:format(options.more or "", dir, dir, at.second, options.bin or first.pg.bin, at.port, more))
   add_words(at)
   add_second(at, first)

@@ -28,7 +28,7 @@ describe("trap T9: pg_restore is called point-in-time recovery", function ()
     assert.equal("50|0", pg.sql("select count(*), count(*) filter (where id = 101) from orders", restored))
 
     -- The moment between the good row and the bad one.
-    local at = first.open()
+    local at = first.open { password = true }
     at.ends(0, at.wants("run", first.at.between, { "--base", "tuesday", "--confirm", "destroys=tuesday", "--no-input" }))
     assert.equal("1|0", at.sql "select count(*) filter (where id = 101), count(*) filter (where id = 666) from orders")
     local found = {}
