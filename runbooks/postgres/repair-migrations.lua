@@ -18,7 +18,6 @@ local p = params {
   deploy   = { "let the tool execute what is pending at the end", kind = "boolean", default = true },
   config   = { "configuration file handed to the migration tool", kind = "path", optional = true },
 }
-
 local function work ()
   return repair.of { folder = folder, db = db, database = p.database, tool = migrate, config = p.config, beside = scratch "repair", rows = p.rows, deploy = p.deploy }
 end
@@ -45,7 +44,8 @@ step "Look at the history of {database}" {
 
 -- No undo: the scratch database is dropped at the end, however the run ends.
 step "Execute the migrations in a scratch database and describe what each leaves" {
-  done   = function () return not work():open() or work().trial:ready() end,
+  each   = function () return work():open() and { scratch "repair" } or {} end,          -- an item begins anew after a crash
+  done   = function () return work().trial:ready() end,
   act    = function () work().trial:make() end,
   after  = function () work().trial:drop() end,
   within = "30m",

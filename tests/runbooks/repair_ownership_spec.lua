@@ -1,7 +1,6 @@
 -- postgres/repair-ownership on a real server: an old volume whose objects, of every kind, belong to somebody else.
 
 local estates = require "tests.support.estate"
-local faults = require "tests.support.faults"
 local servers = require "tests.support.servers"
 local transcript = require "tests.support.transcript"
 
@@ -102,8 +101,6 @@ describe("postgres/repair-ownership", function ()
   end)
 
   it("killed while it waits for a table: another user is refused, resume goes on where it was, undo gives everything back #kill", function ()
-    local why = faults.missing()
-    if why then return pending(why) end
     local ward = estates.open(pg, { role = "admin" })
     local before = ward.state_of()
     local holder = ward.session("begin; select 'held' from t limit 1;", "held")
