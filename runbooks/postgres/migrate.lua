@@ -1,5 +1,5 @@
 -- Deploy what is pending, with the project's own tool, Prisma or drizzle. What is pending, failed, edited or missing is read from its history table and
--- the files' checksums, never from its exit code or text. There is no undo: forward only; what is lost comes back from the backup that the gate names.
+-- the files' checksums, never from its exit code or text.
 
 runbook "Deploy the pending migrations" {
   why = "Start-up scripts and \"migrate deploy\" change tables that nobody looked at, wait for locks that nobody counted, and say that all is well when it is not.",
@@ -24,7 +24,6 @@ local function history () return migrations.of { folder = folder, db = db, datab
 
 local function none (list, truth) check(#list == 0, truth, table.concat(list, "; ")) end
 local function statements () return history():judged(history():pending(), p.big) end
-
 step "Read the history of {database}" {
   verify = function ()
     check(db:exists(p.database), "there is a database {database}")
@@ -58,6 +57,7 @@ step "Pass the gates" {
   end,
 }
 
+-- No undo: the clone is dropped at the end, however it ends.
 step "Rehearse on a clone" {
   each   = function () return p.rehearse == "none" and {} or history():batch() end,
   done   = function (batch) return rehearsal.is_done(history(), scratch "rehearsal", batch.names) end,
@@ -87,9 +87,10 @@ local function deployment (destroying)             -- two steps of one kind: wha
   }
 end
 
+-- No undo: a migration goes forward only; the way back is the backup that the gate names.
 step "Deploy what is pending and destroys" (deployment(true))
+-- No undo: as above.
 step "Deploy what is pending" (deployment(false))
-
 step "Prove the history of {database}" {
   verify = function ()
     none(history():pending(), "nothing is pending")
