@@ -10,7 +10,6 @@ local migrations = require "std.migrations"
 local rehearsal = require "std.rehearsal"
 local risk = require "std.risk"
 local db, folder, migrate = target.postgres "db", target.folder "migrations", target.command "migrate"
-
 local p = params {
   database = { "database to migrate; that of the inventory when omitted", kind = "name", default = function () return db:value "SELECT current_database()" end },
   config   = { "configuration file handed to the migration tool", kind = "path", optional = true },
