@@ -150,7 +150,8 @@ static const char launch[] =
     "neap_n=$1; " SAY BORN LIVES                                                                                         \
     "d() { read -r neap_h <\"$neap_j/rc\"; t \"$neap_h\"; exit 0; }; "                                                   \
     "if [ \"$2\" = p ]; then neap_j=; neap_a=$3; neap_z=$4; elif [ \"$2\" = n ]; then neap_j=; neap_a=$3; "                \
-    "case $(tr '\\0' ' ' <\"/proc/$3/cmdline\") in *\"$4\"*) b \"$3\";; *) false;; esac 2>/dev/null || { t g; exit 0; }; neap_z=$neap_b; " \
+    "neap_f=; { IFS= read -r neap_f <\"/proc/$3/cmdline\"; } 2>/dev/null; "                                                \
+    "case $neap_f in *\"$4\"*) b \"$3\";; *) false;; esac || { t g; exit 0; }; neap_z=$neap_b; "                          \
     "else neap_j=$3; " JOBS                                       \
     "mkdir \"$neap_j\" 2>/dev/null && : >\"$neap_j/void\"; neap_r=0; "                                                   \
     "while [ ! -e \"$neap_j/pid\" ]; do [ -e \"$neap_j/void\" ] && { t v; exit 0; }; neap_r=$((neap_r + 1)); "           \
