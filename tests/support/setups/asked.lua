@@ -29,6 +29,9 @@ M.runbooks = {
   ["postgres/health"] = { exit = 0 },
   ["postgres/migrate"] = { exit = 1 },                   -- the set-ups' database has tables and no history, which is refused
   ["postgres/reindex"] = { exit = 2 },
+  ["postgres/repair-migrations"] = { words = database, exit = 2, elsewhere = "tests/runbooks/repair_migrations_spec.lua: and undo makes the history what it was" },
+  ["postgres/repair-ownership"] = { words = function (at) return { "--database", at.database, "--role", "pg_read_all_data", "--own=no" } end, exit = 2,
+    elsewhere = "tests/runbooks/repair_ownership_spec.lua: and undo gives everything back" },
   ["postgres/terminate"] = { words = database, exit = 0 },
   ["postgres/vacuum"] = { exit = 2 },
   ["redis/backup"] = { words = function () return { "--name", "night", "--begun", "1" } end, exit = 2, before = appending },
