@@ -397,7 +397,7 @@ static int file_probe(lua_State *L) {
 
 static const luaL_Reg module[] = {
     {"stat", file_stat}, {"list", file_list}, {"read", file_read}, {"hash", file_hash}, {"space", file_space}, {"write", file_write},
-    {"remove", file_remove}, {"mkdir", file_mkdir}, {"open", neap_file_open}, {"probe", file_probe}, {NULL, NULL}};
+    {"remove", file_remove}, {"mkdir", file_mkdir}, {"open", neap_file_open}, {"nothing", neap_file_nothing}, {"probe", file_probe}, {NULL, NULL}};
 
 int neap_open_file(lua_State *L) {
     neap_function_table(L, "native.file.", module);

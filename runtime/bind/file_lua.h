@@ -47,5 +47,7 @@ int neap_file_enter(lua_State *L, neap_file_op *f);
 
 /* open(path, "r"|"w", {mode=, role=}) -> stream | nil, err. */
 int neap_file_open(lua_State *L);
+/* nothing() -> stream that takes everything and keeps nothing: to read something to its end. Effect: pure. */
+int neap_file_nothing(lua_State *L);
 
 #endif

@@ -95,6 +95,18 @@ int neap_file_open(lua_State *L) {
     return neap_file_enter(L, f);
 }
 
+int neap_file_nothing(lua_State *L) {
+    neap_err err = NEAP_ERR_INIT;
+    neap_stream_handle *h = neap_stream_new_handle(L, 0);
+    int fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    if (fd < 0) {
+        neap_loop_fail(&err, -errno, "cannot write \"/dev/null\"");
+        return neap_fail(L, &err);
+    }
+    h->stream = neap_stream_of_fd(neap_host_of(L)->loop, fd);
+    return 1;
+}
+
 /* Publishing ------------------------------------------------------------------------------------- */
 
 typedef struct publish_job {

@@ -14,6 +14,7 @@ local dump = require("client.postgres_dump")
 local guardians = require("client.postgres_guardians")
 local quiet = require("client.postgres_quiet")
 local raise = require("core.raise")
+local readback = require("client.postgres_readback")
 local reads = require("client.postgres_reads")
 local restore = require("client.postgres_restore")
 local roles = require("client.postgres_roles")
@@ -42,7 +43,7 @@ M.fields = {
 }
 
 local methods = {}
-for _, part in ipairs { reads, writes, rows, roles, upkeep, dump, restore, swap, quiet } do
+for _, part in ipairs { reads, writes, rows, roles, upkeep, dump, restore, readback, swap, quiet } do
   for name, method in pairs(part) do methods[name] = method end
 end
 

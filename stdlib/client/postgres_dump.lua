@@ -105,6 +105,11 @@ function methods.snapshot_name(o)
   return o.snapshot_id or raise("usage", "only what db:snapshot() returned has a moment of its own")
 end
 
+--- Is there nothing in it that a restore would meet? Extensions do not count.
+---@return boolean
+---@effect read
+function methods.is_empty(o) return shape.things(o) == 0 end
+
 --- What every table is, as a hash of its definition, and everything else under "": equal where a restore brought all of it back. Owners and
 --- privileges do not count, nor do values.
 ---@return table<string, string> shape by "schema.table"

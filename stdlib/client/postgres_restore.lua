@@ -15,54 +15,17 @@ local methods = {}
 
 local archive = require("client.postgres_archive")
 local connections = require("client.postgres_connections")
-local file = require("native.file")
 local guard = require("native.guard")
 local pipe = require("client.pipe")
 local raise = require("core.raise")
 local reads = require("client.postgres_reads")
-local result = require("client.result")
 local shape = require("client.postgres_shape")
+local sources = require("client.postgres_source")
 local task = require("native.task")
 local tools = require("client.postgres_tools")
 local writes = require("client.postgres_writes")
 
 local KNOWN <const> = { from = true, into = true, format = true, sha256 = true, no_owner = true, within = true, stall = true }
-
--- ---- the source ----
-
-local function is_command(from) return type(from) == "userdata" and from.stdout ~= nil and from.wait ~= nil end
-
---- What is read from, how it is closed and what an error calls it. A file of a folder is { folder, name }; a text is a path of this machine.
-local function source_of(from)
-  if type(from) == "string" then return { stream = raise.check(file.open(from, "r")), own = true, name = from, total = raise.check(file.stat(from)).size } end
-  if type(from) == "table" then
-    local folder, name = from[1], from[2]
-    return { stream = folder:open(name), own = true, name = name, total = folder:size(name) }
-  end
-  if type(from) ~= "userdata" then raise("usage", "a restore needs from: { folder, name }, a path, a stream, or a command that was started") end
-  if is_command(from) then return { stream = from:stdout(), command = from, name = (tostring(from):gsub(" %b()$", "")) } end
-  return { stream = from, name = "the dump" }
-end
-
-local function read_head(stream)
-  local parts, size = {}, 0
-  while size < archive.HEAD do
-    local piece = raise.check(stream:read(archive.HEAD - size))
-    if not piece then break end
-    parts[#parts + 1] = piece
-    size = size + #piece
-  end
-  return table.concat(parts)
-end
-
--- Its status counts: what it printed is only whole when it ended with 0.
-local function end_source(source, said)
-  if source.own then raise.check(source.stream:close()) end
-  if not source.command then return end
-  local ended = raise.check(source.command:wait())
-  local _, words = said:join()
-  result.of("what was restored is not whole: " .. source.name, { status = ended.status, signal = ended.signal, err = words, out = "" })
-end
 
 -- ---- the program ----
 
@@ -123,9 +86,11 @@ local function pour(o, what, command, heard)
   local moved = pipe.move(o.context, source.stream, into, { from = source.name, to = "the restore", total = source.total, text = "restore of " .. source.name,
     within = wanted.within, stall = wanted.stall, expand = facts.compression, ahead = what.head })
   local wrong = archive.cut(facts, moved.tail, moved.written)
-  if not wrong and wanted.sha256 and wanted.sha256 ~= moved.sha256 then wrong = "its SHA-256 is another than that of the dump that was made" end
   if wrong then raise("invalid", ("%s is not whole: %s"):format(source.name, wrong), NOTHING:format(wanted.into)) end
-  end_source(source, heard)
+  if wanted.sha256 and wanted.sha256 ~= moved.sha256 then
+    raise("invalid", source.name .. " is not what was made: its SHA-256 is another", ("Drop \"%s\": what was restored of it cannot be trusted."):format(wanted.into))
+  end
+  sources.finish(source, heard)
   if facts.format == "plain" then raise.check(into:write("COMMIT;\n")) end
   raise.check(into:shut())
   return moved
@@ -135,8 +100,8 @@ end
 local function is_its_own(err) return type(err) == "table" and (err.to_status == "failed" or err.code == "closed") end
 
 local function run(o, what, command)
-  local printed, said = pipe.drain(command:stdout()), listen(command:stderr())
-  local heard = what.source.command and pipe.drain(what.source.command:stderr())
+  local begun, printed, said = task.now_ms(), pipe.drain(command:stdout()), listen(command:stderr())
+  local heard = sources.listen(what.source)
   local ok, moved = pcall(pour, o, what, command, heard)
   if not ok and not is_its_own(moved) then
     command:stop()
@@ -147,7 +112,7 @@ local function run(o, what, command)
   printed:join()
   judge(o, what.program, what.wanted, ended, words)
   if not ok then error(moved, 0) end
-  moved.tail, moved.format = nil, what.facts.format
+  moved.tail, moved.format, moved.seconds = nil, what.facts.format, (task.now_ms() - begun + 999) // 1000
   return moved
 end
 
@@ -168,9 +133,15 @@ local function is_scratch(o, name)
   return id ~= "" and name:sub(-#id - 2) == "__" .. id
 end
 
+-- A preview does not make it, and what nobody made is empty.
+local function is_made_in_preview(o, top, name)
+  return guard.mode() == "plan" and is_scratch(o, name) and guard.withheld(reads.subject(o.methods.on(top, name))) ~= nil
+end
+
 -- An empty database, made when it is this run's scratch and not there.
 local function prepare(o, wanted)
   local top = o.parent or o
+  if is_made_in_preview(o, top, wanted.into) then return end
   if not reads.exists(top, wanted.into) then
     if not is_scratch(o, wanted.into) then
       raise("usage", ("there is no database \"%s\" to restore into"):format(wanted.into), "Make it first: db:create_database(\"…\", { template = \"template0\" }).")
@@ -208,13 +179,14 @@ end
 --- custom, plain or tar, in gzip or zstd or not; what is cut, or newer than the tools, is refused. All of it is there afterwards, or nothing.
 ---@param wanted { from: table|string|userdata, into: string, format: string?, sha256: string?, no_owner: boolean?, within: string?, stall: string? }
 ---   from: { folder, name }, a path of this machine, a stream, or a command that was started; format: what it must be; sha256: what it must have
----@return { bytes: integer, sha256: string, written: integer, format: string } moved a withheld value in a preview
+---@return { bytes: integer, sha256: string, written: integer, format: string, seconds: integer } moved a withheld value in a preview
 ---@effect write
 function methods.restore(o, wanted)
   check(wanted)
-  local source = source_of(wanted.from)
-  local _ <close> = source.own and source.stream or nil
-  local head = read_head(source.stream)
+  sources.check_hash(wanted.from, wanted.sha256)
+  local source = sources.open(wanted.from)
+  local _ <close> = source.own
+  local head = sources.head(source)
   local facts = archive.of(head, source.name)
   if wanted.format and wanted.format ~= facts.format then raise("invalid", ("%s is %s, not %s"):format(source.name, facts.format, wanted.format)) end
   local program, words = program_of(facts, wanted)

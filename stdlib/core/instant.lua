@@ -94,4 +94,15 @@ function M.exact(us)
   return fraction == 0 and stamp .. "Z" or ("%s.%06dZ"):format(stamp, fraction)
 end
 
+---The moment that compact() wrote, in milliseconds since 1970; nil for any other text
+---@param text string
+---@return integer|nil
+---@effect pure
+function M.of_compact(text)
+  local date, time = text:match("^(%d%d%d%d%d%d%d%d)T(%d%d%d%d%d%d)Z$")
+  if not date then return nil end
+  local exact = M.parse(("%s-%s-%s %s:%s:%sZ"):format(date:sub(1, 4), date:sub(5, 6), date:sub(7, 8), time:sub(1, 2), time:sub(3, 4), time:sub(5, 6)))
+  return exact and exact // 1000
+end
+
 return M

@@ -5,6 +5,9 @@
 -- test that shows its undo, where that takes a place of its own.
 -- A runbook that is shipped and is not here fails the specs that walk the folder of runbooks.
 
+local suite = require "tests.support.suite"
+local text = require "native.text"
+
 local M = {}
 
 local function database(at) return { "--database", at.database } end
@@ -24,6 +27,7 @@ M.runbooks = {
   ["incident/database-unresponsive"] = { words = database, exit = 0 },
   ["incident/disk-full"] = { exit = 2 },
   ["incident/revoke-sessions"] = { words = function () return { "--user", "u1" } end, exit = 2, confirm = destroys "u1" },
+  ["postgres/backup"] = { words = function () return { "--name", "night.dump" } end, exit = 2 },
   ["postgres/fresh-database"] = { words = function (at) return { "--database", at.database .. "_fresh" } end, exit = 2,
     elsewhere = "tests/runbooks/fresh_database_spec.lua: takes everything back when the baseline fails" },
   ["postgres/health"] = { exit = 0 },
@@ -32,8 +36,10 @@ M.runbooks = {
   ["postgres/repair-migrations"] = { words = database, exit = 2, elsewhere = "tests/runbooks/repair_migrations_spec.lua: and undo makes the history what it was" },
   ["postgres/repair-ownership"] = { words = function (at) return { "--database", at.database, "--role", "pg_read_all_data", "--own=no" } end, exit = 2,
     elsewhere = "tests/runbooks/repair_ownership_spec.lua: and undo gives everything back" },
+  ["postgres/retention"] = { words = function (at) return { "--database", at.database, "--keep", "1" } end, exit = 2 },
   ["postgres/terminate"] = { words = database, exit = 0 },
   ["postgres/vacuum"] = { exit = 2 },
+  ["postgres/verify-backup"] = { words = function () return { "--dump", "new.sql" } end, exit = 2 },
   ["redis/backup"] = { words = function () return { "--name", "night", "--begun", "1" } end, exit = 2, before = appending },
   ["redis/enable-aof"] = { words = function () return { "--until-restart", "--before", "no,everysec,0" } end, exit = 2 },
   ["redis/flush-prefix"] = { words = function () return { "--prefix", "catalog:" } end, exit = 2 },
@@ -71,9 +77,19 @@ function M.line(verb, runbook, at, ...)
   return line
 end
 
---- Something for each of them to find: keys of a cache (dead rows, indexes and sessions are in the schema of the wards).
+-- A backup of the catalogue, as small as one can be.
+local function backup(at, name, taken_at)
+  local dump = "--\n-- PostgreSQL database dump\n--\n\n--\n-- PostgreSQL database dump complete\n--\n\n"
+  suite.write(("%s/%s"):format(at.backups, name), dump)
+  suite.write(("%s/%s.manifest"):format(at.backups, name), text.json { state = "whole", name = name, database = at.database, server = "pg:1", taken_at = taken_at, format = "plain",
+    bytes = #dump, sha256 = text.sha256(dump), counts = {}, shape = {} })
+end
+
+--- Something for each of them to find: keys of a cache, two backups (dead rows, indexes and sessions are in the schema of the wards).
 ---@param at table
 function M.furnish(at)
+  backup(at, "old.sql", "20200101T020000Z")
+  backup(at, "new.sql", "20250101T020000Z")
   for i = 1, 5 do at.redis.cli("set", "catalog:" .. i, "x") end
 end
 
