@@ -30,17 +30,16 @@ function M.fill(step, template, item)
   return text.fill(template, values)
 end
 
--- What was asked since the last check decides how far it may be trusted.
-local function label_of_reads()
-  for _, read in ipairs(guard.reads()) do
-    if read.label == "declared" then return "declared" end
-  end
-  return "enforced"
+-- What was asked decides how far a check may be trusted. A declared read counts for every check of the clause that comes after it: what it
+-- answered may be in a variable.
+local function label_of_reads(c)
+  for _, read in ipairs(guard.reads()) do c.declared = c.declared or read.label == "declared" end
+  return c.declared and "declared" or "enforced"
 end
 
 local function settle(c, ok, truth, actual)
   local filled = M.fill(c.step, truth, c.item)
-  c.run:checked { step = c.step, text = filled, ok = ok, actual = actual, label = label_of_reads(), clause = c.clause, item = c.item }
+  c.run:checked { step = c.step, text = filled, ok = ok, actual = actual, label = label_of_reads(c), clause = c.clause, item = c.item }
   if not ok then raise("check", ("not so: %s"):format(filled), actual, { where = c.step.where }) end
 end
 
