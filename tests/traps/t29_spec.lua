@@ -1,6 +1,6 @@
 -- T29: two mount points for one family of images. postgres:18 keeps its data below /var/lib/postgresql and declares its volume there; a volume that is
 -- mounted at /var/lib/postgresql/data, where 17 wanted it, is beside the data, and those lie in a volume without a name: gone when the container is made anew.
--- What answers: before anything is made anew, the mounts are held against the major version of the image (postgres/container-data). The images here are
+-- What answers: before anything is made anew, the mounts are held against the major version of the image (std.containers). The images here are
 -- Debian's busybox with the volume, the variables and the place of the real ones; their "database" is a file.
 
 local servers = require "tests.support.servers"
@@ -8,6 +8,29 @@ local suite = require "tests.support.suite"
 
 local PLACES <const> = { [17] = { "/var/lib/postgresql/data", "/var/lib/postgresql/data" }, [18] = { "/var/lib/postgresql", "/var/lib/postgresql/18/docker" } }
 local START <const> = "mkdir -p $PGDATA; if [ -e $PGDATA/PG_VERSION ]; then echo found; else echo empty; fi; echo $PG_MAJOR >$PGDATA/PG_VERSION; sleep 3600"
+
+local BOOK <const> = [[
+runbook "See that a container's data outlive it" {
+  why = "A volume mounted one directory beside the data looks right until the next `up`, which begins with an empty database.",
+}
+
+local containers = require "std.containers"
+
+local dbc = target.container "dbc"
+
+local p = params {
+  major = { "major version of the image that will take its place; that of its own image when omitted", kind = "integer", min = 9, optional = true },
+  data  = { "where PGDATA will point, if it is set", kind = "path", optional = true },
+}
+
+step "Hold the mounts against the image" {
+  verify = function ()
+    local fault, where = containers.data_fault(dbc, { major = p.major, data = p.data })
+    check(not fault, "a container made anew would find the data", fault)
+    note("%s", where)
+  end,
+}
+]]
 
 describe("T29, a volume beside the data", function ()
   local engine, why, dir
@@ -32,9 +55,9 @@ describe("T29, a volume beside the data", function ()
 
   local function asked(...)
     dir = dir or suite.temp()
-    os.execute(("ln -sfn '%s/runbooks' '%s/runbooks'"):format(os.getenv("PWD"), dir))
+    suite.write(dir .. "/data.lua", BOOK)
     suite.write(dir .. "/inventory.lua", ('environment "demo" { dbc = container { docker = "%s", name = "shop-db-1" } }'):format(engine.url))
-    local r = servers.neap.run({ "run", "postgres/container-data", "--env", "demo", "--inventory", dir .. "/inventory.lua", "--state", dir .. "/state", "--width", "400", ... }, { cwd = dir })
+    local r = servers.neap.run({ "run", dir .. "/data.lua", "--env", "demo", "--inventory", dir .. "/inventory.lua", "--state", dir .. "/state", "--width", "400", ... }, { cwd = dir })
     return r.code, r.out .. r.err
   end
 
