@@ -82,6 +82,7 @@ function M.writes(log)
       local verb, rest = statement:match("^%s*%(?%s*(%a+)%s*(.*)")
       verb = (verb or "?"):upper()
       if verb == "COPY" and rest:upper():find("TO STDOUT", 1, true) then verb = "SELECT" end
+      if verb == "LOCK" and rest:upper():find("IN ACCESS SHARE MODE$") then verb = "SELECT" end    -- pg_dump takes first what a SELECT takes
       if not READS[verb] then list[#list + 1] = statement end
     end
   end

@@ -1,8 +1,8 @@
 -- asked.lua: what each shipped runbook is asked with on a set-up (tests/support/setups.lua), and a world in which it has something to do.
 --
--- Of each runbook: words(at), its parameters; exit, what its preview ends with there (2: there is something to do, 0: there is not); confirm(at),
--- the names that a run must be told; before(at), what must be so for all its steps to have something to do, where that is not so for the others; elsewhere, the
--- test that shows its undo, where that takes a place of its own.
+-- Of each runbook: words(at), its parameters; exit, what its preview ends with there (2: there is something to do, 0: there is not, 1: it is refused);
+-- confirm(at), the names that a run must be told; role, what not every set-up has (its preview is refused there); before(at), what must be so for all its
+-- steps to have something to do, where that is not so for the others; elsewhere, the test that shows its undo, where that takes a place of its own.
 -- A runbook that is shipped and is not here fails the specs that walk the folder of runbooks.
 
 local suite = require "tests.support.suite"
@@ -28,6 +28,7 @@ M.runbooks = {
   ["incident/disk-full"] = { exit = 2 },
   ["incident/revoke-sessions"] = { words = function () return { "--user", "u1" } end, exit = 2, confirm = destroys "u1" },
   ["postgres/backup"] = { words = function () return { "--name", "night.dump" } end, exit = 2 },
+  ["postgres/container-data"] = { role = "dbc", words = function () return { "--major", "15", "--data", "/var/lib/pg/data" } end, exit = 0 },
   ["postgres/fresh-database"] = { words = function (at) return { "--database", at.database .. "_fresh" } end, exit = 2,
     elsewhere = "tests/runbooks/fresh_database_spec.lua: takes everything back when the baseline fails" },
   ["postgres/health"] = { exit = 0 },
@@ -37,6 +38,8 @@ M.runbooks = {
   ["postgres/repair-ownership"] = { words = function (at) return { "--database", at.database, "--role", "pg_read_all_data", "--own=no" } end, exit = 2,
     elsewhere = "tests/runbooks/repair_ownership_spec.lua: and undo gives everything back" },
   ["postgres/retention"] = { words = function (at) return { "--database", at.database, "--keep", "1" } end, exit = 2 },
+  ["postgres/restore-to-time"] = { role = "bases", words = function () return { "--time", "2026-01-01 00:00:00Z", "--database", "x", "--good", "select 1" } end,
+    elsewhere = "tests/runbooks/restore_to_time_spec.lua: and is taken back" },
   ["postgres/terminate"] = { words = database, exit = 0 },
   ["postgres/vacuum"] = { exit = 2 },
   ["postgres/verify-backup"] = { words = function () return { "--dump", "new.sql" } end, exit = 2 },
