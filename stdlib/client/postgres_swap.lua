@@ -306,7 +306,7 @@ function methods.swap(o, live, beside, wanted)
 end
 
 --- Take a swap of this run back: the database that was replaced has its name again, the other one the name it had. Nothing where there was no
---- swap, or it was taken back. Sessions of others are ended.
+--- swap, or it was taken back; where what was replaced was dropped since, that is told. Sessions of others are ended.
 ---@param live string
 ---@effect write
 function methods.swap_back(o, live)
@@ -315,11 +315,14 @@ function methods.swap_back(o, live)
     rename(M.elsewhere(o, live, aside), { { from = aside, to = live } })
     return
   end
-  if not reads.exists(o, aside) then
-    if reads.exists(o, live) then return end
-    raise("refused", ("neither \"%s\" nor \"%s\" is there"):format(live, aside))
-  end
   local before = ledger and ledger.latest("database")
+  if not reads.exists(o, aside) then
+    if not reads.exists(o, live) then raise("refused", ("neither \"%s\" nor \"%s\" is there"):format(live, aside)) end
+    if before and before.state == "handed over" and o.context.notice then
+      o.context.notice("warning", ("\"%s\" was dropped since: what \"%s\" was before only a backup can bring back"):format(aside, live), o.role)
+    end
+    return
+  end
   local beside = before and before.name or "back__" .. tools.run_of(o)
   if ledger then ledger.enter { role = o.role, kind = "database", name = beside, subject = reads.subject(on(o, beside)) } end
   exchange(o, live, aside, beside, true)

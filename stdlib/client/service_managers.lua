@@ -109,7 +109,7 @@ end
 local own = { name = "commands" }
 
 function own.what(o) return text.shell(o.spec.start) end
-function own.called(o) return o.role end
+function own.called(o) return own.what(o) end       -- not by its role: another inventory calls the same service another name
 own.id = id_of(own)
 
 function own.state(o)
