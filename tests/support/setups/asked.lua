@@ -29,7 +29,6 @@ M.runbooks = {
   ["incident/revoke-sessions"] = { words = function () return { "--user", "u1" } end, exit = 2, confirm = destroys "u1" },
   ["postgres/accept-restore"] = { words = function (at) return { "--kept", at.database .. "_gone" } end, exit = 0 },
   ["postgres/backup"] = { words = function () return { "--name", "night.dump" } end, exit = 2 },
-  ["postgres/container-data"] = { role = "dbc", words = function () return { "--major", "15", "--data", "/var/lib/pg/data" } end, exit = 0 },
   ["postgres/fresh-database"] = { words = function (at) return { "--database", at.database .. "_fresh" } end, exit = 2,
     elsewhere = "tests/runbooks/fresh_database_spec.lua: takes everything back when the baseline fails" },
   ["postgres/health"] = { exit = 0 },

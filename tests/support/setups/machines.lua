@@ -1,5 +1,6 @@
 -- machines.lua: the set-ups without containers, for setups.lua: `plain`, one server with everything on it, and `direct`, a URL and local
--- tools. Both have the same PostgreSQL and Redis; what differs is how neap comes to them.
+-- tools. Both have the same PostgreSQL and Redis; what differs is how neap comes to them. The folder of migrations is local on both, as their tool is: read
+-- through the server, a preview of postgres/migrate asks for more than a thousand files, one command each.
 
 local child = require "tests.support.child"
 local servers = require "tests.support.servers"
@@ -17,7 +18,7 @@ local PLAIN <const> = [[
   redis = redis { on = "server", url = "redis://127.0.0.1:$cache/0", password = secret { env = "REDIS_PASSWORD" } },
   data = folder { on = "server", path = "$data" },
   backups = folder { on = "server", path = "$backups" },
-  migrations = folder { on = "server", path = "$migrations" },
+  migrations = folder { path = "$migrations" },
   migrate = command { argv = { "$tool" } },
   check = command { argv = { "ssh", "-F", "$config", "root@server", "redis-check-rdb" } },
   app = service { on = "server", ]] .. APP .. [[ },
