@@ -118,6 +118,19 @@ describe("the runbook in the README", function ()
   end)
 end)
 
+describe("the list of runbooks in the README", function ()
+  it("is what is shipped, by name and title", function ()
+    local listed, shipped = {}, {}
+    for name, title in read("README.md"):match("\n## Shipped runbooks\n(.-)\n## "):gmatch("\n| `([%w/-]+)` | ([^|\n]+) |") do listed[name] = title end
+    for _, dir in ipairs(T.entries "runbooks") do
+      for _, file in ipairs(T.entries("runbooks/" .. dir)) do
+        shipped[dir .. "/" .. file:gsub("%.lua$", "")] = read(("runbooks/%s/%s"):format(dir, file)):match('runbook "([^"]+)"')
+      end
+    end
+    assert.same(shipped, listed)
+  end)
+end)
+
 describe("the inventory and the backup in the README", function ()
   it("go from a container of one host to a folder of another", function ()
     local engine, why = servers.docker { netns = true }

@@ -154,7 +154,8 @@ describe("the locks of statements", function ()
         where relname in ('t', 'p', 'm') and relnamespace = 'public'::regnamespace; %s; select '%d ' || string_agg(b.name || ' ' || l.mode, ',' order by b.name)
         from before b
         join lateral (select mode from pg_locks where pid = pg_backend_pid() and relation = b.oid
-          order by array_position(array['AccessExclusiveLock','ExclusiveLock','ShareRowExclusiveLock','ShareLock','ShareUpdateExclusiveLock','RowExclusiveLock'], mode) limit 1) l on true; rollback;]]):format(text, i)
+          order by array_position(array['AccessExclusiveLock', 'ExclusiveLock', 'ShareRowExclusiveLock', 'ShareLock', 'ShareUpdateExclusiveLock',
+            'RowExclusiveLock'], mode) limit 1) l on true; rollback;]]):format(text, i)
     end
     local out = child.must { argv = { pg.bin .. "/psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-h", pg.dir, "-p", tostring(pg.port), "-U", "admin", "-d", database, "-f",
       suite.write(suite.temp() .. "/locks.sql", table.concat(script, "\n")) }, env = { PGPASSWORD = servers.passwords.admin, PATH = os.getenv("PATH") } }
