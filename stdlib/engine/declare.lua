@@ -106,6 +106,9 @@ local function check_sense(where, title, c)
     if c[name] and not c.act then no(("has %s but no act"):format(name)) end
   end
   if c.each and (c.manual or c.run) then no("has each beside manual or run") end
+  for _, name in ipairs { "done", "verify", "within" } do
+    if c[name] and c.run then no(("has %s beside run"):format(name), "The steps of the other runbook prove and bound themselves.") end
+  end
   for _, name in ipairs { "limit", "stop_after" } do
     if c[name] and not c.each then no(("has %s but no each"):format(name)) end
   end

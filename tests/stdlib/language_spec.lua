@@ -86,6 +86,8 @@ describe("declaring", function ()
       ["step 'A' { needs = F, retry = 1 }"] = "retry but no act",
       ["step 'A' { needs = F, max_rows = 1 }"] = "max_rows but no act",
       ["step 'A' { needs = F, limit = 1 }"] = "limit but no each",
+      ["step 'A' { run = 'x', done = F }"] = "done beside run", ["step 'A' { run = 'x', verify = F }"] = "verify beside run",
+      ["step 'A' { run = 'x', within = '1m' }"] = "within beside run",
       ["step 'A' { needs = F, within = '5' }"] = "within must be",
       ["step 'A' { needs = F, within = 5 }"] = "unit",
       ["step 'A' { act = F, done = F, each = {}, limit = 0 }"] = "at least 1",
