@@ -256,6 +256,7 @@ describe("postgres/restore", function ()
       return parts
     end)(), what)
     at.pg.sql(("drop database %s"):format(aside))
+    os.execute(("rm -rf '%s/tmp/'neap.*"):format(suite.directory()))        -- sockets of the one that was killed; gc takes them once they are old
   end
 
   local function sweep(strike, points, rows)
