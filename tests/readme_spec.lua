@@ -118,6 +118,21 @@ describe("the runbook in the README", function ()
   end)
 end)
 
+-- The golden page of a preview (the spec of its runbook holds it to be real) with names instead of what stands for them.
+local NAMES <const> = { SYSTEM = "7310486994252305123", DATABASE = "shop", VERSION = "15.20", PORT = "5432", BACKUPS = "/srv/backups", HOST = "bastion",
+  APP = "/srv/shop", STAMP = "20260425T020005Z", SIZE = "94.2 KiB", N = "97" }
+
+describe("the preview of a restore in the README", function ()
+  it("is the golden page of its runbook", function ()
+    local page = read("tests/transcripts/plan_restore.txt"):gsub("(%u+) DATABASE ", "%1 Database "):gsub("%f[%w]%u+%f[^%w]", function (word) return NAMES[word] end)
+      :gsub("(%u+) Database ", "%1 DATABASE "):gsub("· direct", "· production"):gsub("%s+$", "")
+    local readme = read("README.md")
+    local before, shown, after = readme:match("^(.-```console\n%$ neap plan postgres/restore [^\n]*\n)(.-)(```\n.*)$")
+    if os.getenv("NEAP_TRANSCRIPTS") == "write" then return suite.write("README.md", before .. page .. "\n" .. after) end
+    assert.equal(page .. "\n", shown)
+  end)
+end)
+
 describe("the list of runbooks in the README", function ()
   it("is what is shipped, by name and title", function ()
     local listed, shipped = {}, {}
