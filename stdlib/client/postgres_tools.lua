@@ -145,6 +145,7 @@ function M.version(o, program)
     local ok, said = pcall(ask, o, argv_of(o, program, { "--version" }))
     if not ok then
       local err = raise.of(said)
+      if err.code == "withheld" then error(said, 0) end         -- a preview could not ask: that is no answer
       raise("config", ("there is no %s %s for \"%s\": %s"):format(program, M.where(o), o.role, err.message),
         "Install PostgreSQL's client programs there, or name a role that has them: tools = \"…\".")
     end
