@@ -93,6 +93,9 @@ local function database_box(engine, project)
   --- Everything it logged, all statements included.
   function pg.log() return said(box) end
 
+  --- Where it is on the bridge: whoever is in the Engine's network namespace can reach it there.
+  function pg.address() return address(box) end
+
   --- A new database with a name of its own, owned by `owner`.
   function pg.database()
     count = count + 1
