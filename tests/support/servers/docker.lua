@@ -208,6 +208,10 @@ local function add_labels(words, options)
   for key, value in pairs(compose) do table.move({ "--label", ("com.docker.compose.%s=%s"):format(key, value) }, 1, 2, #words + 1, words) end
 end
 
+-- How often a server in a container is asked how it is. A check is a process that runc makes, a tenth of a second of a processor, and a dozen
+-- servers live as long as the suite.
+local SERVED_EVERY <const> = "3s"
+
 -- Start a container: options name, labels, project, service, network, env, health (a shell command), args (more words for
 -- docker run), cmd, created (true: made, not started).
 local function run_container(engine, image, options, more)
@@ -219,7 +223,7 @@ local function run_container(engine, image, options, more)
   if not options.created then add("-d") end
   add_labels(words, options)
   for key, value in pairs(options.env or {}) do add("-e", key .. "=" .. value) end
-  if options.health then add("--health-cmd", options.health, "--health-interval", "1s", "--health-timeout", "5s") end
+  if options.health then add("--health-cmd", options.health, "--health-interval", options.health_every or "1s", "--health-timeout", "5s") end
   add(table.unpack(more))
   add(table.unpack(options.args or {}))
   add(image)
@@ -261,7 +265,7 @@ local function add_containers(engine)
     local port = options.port or (options.network == "host" and T.free_port() or 5432)
     local password = options.password or "pgc-40be17"
     local data = options.volume and { "-v", options.volume .. ":/var/lib/pg" } or { "--tmpfs", "/var/lib/pg:uid=999,gid=999,mode=700" }
-    local more = { "--stop-signal", "SIGINT", "-v", "/usr:/usr:ro", table.unpack(data) }
+    local more = { "--stop-signal", "SIGINT", "--health-interval", SERVED_EVERY, "-v", "/usr:/usr:ro", table.unpack(data) }
     local env = { POSTGRES_PASSWORD = password, PGPORT = tostring(port), PGLISTEN = listen or "" }
     local box = run_container(engine, "test/postgres:1", with_env(options, env), more)
     box.port, box.password, box.listen = port, password, listen
@@ -283,6 +287,7 @@ local function add_containers(engine)
     local password = options.password or "rec-c80d52"
     options.health = options.health or ("redis-cli -h %s -p %d -a %s --no-auth-warning ping | grep -q PONG"):format(
       options.network == "host" and listen or "127.0.0.1", port, password)
+    options.health_every = options.health_every or SERVED_EVERY
     local env = { REDIS_PASSWORD = password, REDIS_PORT = tostring(port), REDIS_LISTEN = listen == "*" and "0.0.0.0" or listen or "127.0.0.1" }
     local box = run_container(engine, "test/redis:1", with_env(options, env), { "-v", "/usr:/usr:ro" })
     box.port, box.password, box.listen = port, password, listen
