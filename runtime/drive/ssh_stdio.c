@@ -32,6 +32,7 @@ typedef struct talk {
     neap_stream *in, *out, *said_by; /* 0, 1, 2 */
     neap_buf said;                   /* the beginning of its stderr */
     bool answered;                   /* a byte came */
+    bool heard, mute;                /* its stderr has ended; its stdout has without a byte, and whoever reads is told why once it is heard */
     neap_stream_read_fn got;
     void *got_arg;
     neap_dial_fn done;               /* NULL: told */
@@ -58,10 +59,22 @@ static void say_why(talk *t, neap_err *err) {
     else neap_err_set(err, NEAP_E_CLOSED, "%s: the program ended without a word", t->from->dialer.label);
 }
 
+static void tell_why(talk *t) {
+    neap_err why = NEAP_ERR_INIT;
+    t->mute = false;
+    say_why(t, &why);
+    t->got(t->got_arg, NULL, -1, &why);
+    neap_err_close(&why);
+}
+
 static void on_said(void *arg, const char *data, ssize_t len, const neap_err *err) {
     talk *t = arg;
     (void)err;
-    if (len <= 0) return;
+    if (len <= 0) {
+        t->heard = true;
+        if (t->mute && t->got) tell_why(t);
+        return;
+    }
     if (t->said.len < SAID) neap_buf_add(&t->said, data, (size_t)len);
     neap_stream_read(t->said_by, PIECE, on_said, t);
 }
@@ -70,13 +83,11 @@ static void on_said(void *arg, const char *data, ssize_t len, const neap_err *er
 
 static void on_got(void *arg, const char *data, ssize_t len, const neap_err *err) {
     talk *t = arg;
-    neap_err why = NEAP_ERR_INIT;
     if (!t->got) return;                             /* being freed */
     t->answered = t->answered || len > 0;
     if (len != 0 || t->answered) { t->got(t->got_arg, data, len, err); return; }
-    say_why(t, &why);
-    t->got(t->got_arg, NULL, -1, &why);
-    neap_err_close(&why);
+    t->mute = true;
+    if (t->heard) tell_why(t);
 }
 
 static void talk_read(neap_stream *s, size_t most, neap_stream_read_fn got, void *arg) {
@@ -93,6 +104,7 @@ static void talk_write(neap_stream *s, const char *data, size_t len, neap_stream
 static void talk_shut(neap_stream *s, neap_stream_done_fn done, void *arg) { neap_stream_shut(((talk *)s)->in, done, arg); }
 
 static void talk_stop(neap_stream *s) {
+    ((talk *)s)->mute = false;
     neap_stream_stop(((talk *)s)->in);
     neap_stream_stop(((talk *)s)->out);
 }
