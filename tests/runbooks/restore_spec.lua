@@ -208,7 +208,7 @@ describe("postgres/restore", function ()
     ["cut off from its hosts"] = function (at)
       for _, host in pairs(at.hosts) do host.kill_sessions() end
     end,
-    ["left by its server"] = function (at) at.engine.try { "restart", at.pg.id } end,
+    ["left by its server"] = function (at) at.engine.try { "restart", at.pg.box.id } end,
   }
 
   local function records_of(at)

@@ -12,15 +12,15 @@ describe("T1, a dump that is copied to the host", function ()
     local copy = suite.temp() .. "/x.dump"                       -- the host of the container is this machine, seen by SSH
     suite.write(copy, suite.read(at.backups .. "/night.dump"))
     at.pg.sql "create database t01 owner owner"
-    local r = at.pg.exec { "pg_restore", "-U", "admin", "-d", "t01", copy }
+    local r = at.pg.box.exec { "pg_restore", "-U", "admin", "-d", "t01", copy }
     assert.is_true(r.code ~= 0)
     assert.matches("No such file or directory", r.err, 1, true)
     assert.equal("0", at.pg.sql("select count(*) from pg_tables where schemaname = 'public'", "t01"))
     at.pg.sql "drop database t01"
 
-    local before = at.pg.exec({ "sh", "-c", "ls /tmp" }).out
+    local before = at.pg.box.exec({ "sh", "-c", "ls /tmp" }).out
     at.ends(0, { "run", "postgres/verify-backup", "--no-input", "--dump", "night.dump" })
-    assert.equal(before, at.pg.exec({ "sh", "-c", "ls /tmp" }).out)
+    assert.equal(before, at.pg.box.exec({ "sh", "-c", "ls /tmp" }).out)
     assert.truthy(io.open(at.backups .. "/night.dump.proof"))
   end)
 end)
