@@ -35,8 +35,10 @@ describe("T31, a tunnel to a port where somebody else listens", function ()
     local pin = ('pin = "pg:%s/%s"'):format(there, ward.database)
     bind(('on = "hermes", url = "postgresql://owner@127.0.0.1:%d/%s", %s'):format(far.port, ward.database, pin))
     assert.matches("pg:" .. there, ward.ends(0, { "plan", "postgres/health" }), 1, true)
-    mine.sql(("create database %s owner owner"):format(ward.database))
-    suite.after(function () mine.sql("drop database " .. ward.database) end)
+    if mine.sql(("select count(*) from pg_database where datname = '%s'"):format(ward.database)) == "0" then
+      mine.sql(("create database %s owner owner"):format(ward.database))
+      suite.after(function () mine.sql("drop database " .. ward.database) end)
+    end
     bind(('url = "postgresql://owner@127.0.0.1:%d/%s", %s'):format(mine.port, ward.database, pin))
     for _, verb in ipairs { "plan", "run" } do
       local said = ward.ends(77, { verb, "postgres/health" })
