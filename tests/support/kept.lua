@@ -65,7 +65,10 @@ end
 ---@return string
 function M.plain(page, names)
   page = page:gsub("PostgreSQL [%d.]+[^\n]- on 127%.0%.0%.1:%d+", "PostgreSQL VERSION on 127.0.0.1:PORT"):gsub("pg:%d+/", "pg:SYSTEM/")
-  for name, word in pairs(names) do page = page:gsub((name:find("^%w") and "%f[%w]" or "") .. name:gsub("%p", "%%%0") .. "%f[%W]", word) end
+  local order = {}
+  for name in pairs(names) do order[#order + 1] = name end
+  table.sort(order, function (a, b) return #a > #b or #a == #b and a < b end)      -- one may be the beginning of another
+  for _, name in ipairs(order) do page = page:gsub((name:find("^%w") and "%f[%w]" or "") .. name:gsub("%p", "%%%0") .. "%f[%W]", names[name]) end
   return (page:gsub(" +\n", "\n"):gsub("([^\n ])   +", "%1  "))
 end
 
