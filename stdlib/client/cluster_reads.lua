@@ -70,10 +70,11 @@ function methods.major(o)
   return math.tointeger(tonumber(major))
 end
 
---- The clock of its machine, in microseconds since 1970.
+--- The clock of its machine, in microseconds since 1970. It is told in whole seconds, so this is the last moment of the one that runs: what
+--- happened in it a moment ago is not in the future.
 ---@return integer
 ---@effect read
-function methods.clock(o) return math.tointeger(tonumber(look(o).now)) * 1000000 end
+function methods.clock(o) return math.tointeger(tonumber(look(o).now)) * 1000000 + 999999 end
 
 --- The port it listens on.
 ---@return integer

@@ -121,6 +121,14 @@ describe("postgres/restore-to-time", function ()
     untouched()
   end)
 
+  -- A moment of the second that runs was called one in the future: the clock of the place is told in whole seconds.
+  it("takes the second that runs as over", function ()
+    local at = first.open()
+    suite.write(at.dir .. "/clock.lua", [[runbook "Clock" { why = "x" } local second = target.cluster "second"
+      step "Look" { verify = function () check.same(second:clock() % 1000000, 999999, "the last moment of its second") end }]])
+    at.ends(0, { "run", at.dir .. "/clock.lua" })
+  end)
+
   it("names the first segment that is missing, and takes what is before the gap", function ()
     local at = first.open()
     os.remove(at.wal .. "/" .. first.middle)
