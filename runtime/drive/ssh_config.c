@@ -7,13 +7,15 @@
  * line, so only the first of the row may have a ProxyJump of its own; that one is put in front of it, and so on.
  *
  * The program runs in the user's own environment (agent, Kerberos, what a Match exec or a ProxyCommand reads), because it is the
- * user's own ssh that is asked. Rejected: reading ssh_config ourselves. It would agree until it did not. */
+ * user's own ssh that is asked. Names that meet the same lines of it are asked about once (ssh_shared.h). Rejected: reading ssh_config
+ * ourselves. It would agree until it did not. */
 #include "drive/ssh_config.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include "base/buf.h"
+#include "drive/ssh_shared.h"
 #include "loop/child.h"
 #include "loop/timer.h"
 
@@ -28,6 +30,7 @@ struct neap_ssh_config {
     char *file;
     hop hops[HOPS_MAX];                          /* the target is the last */
     int count, at;                               /* at: the one that is asked about */
+    neap_ssh_shared *shared;                     /* our part in an answer that others have too */
     neap_child *child;
     neap_stream *streams[2];
     neap_buf texts[2];
@@ -49,6 +52,8 @@ bool neap_ssh_config_check_name(const char *name, neap_err *err) {
 /* Ending -------------------------------------------------------------------------------------------------------------------------- */
 
 static void stop_child(neap_ssh_config *q) {
+    neap_ssh_shared_free(q->shared);
+    q->shared = NULL;
     for (int i = 0; i < 2; i++) {
         neap_stream_free(q->streams[i]);
         q->streams[i] = NULL;
@@ -162,12 +167,11 @@ static neap_ssh_host *join(neap_ssh_config *q) {
     return target;
 }
 
-static void take_answer(neap_ssh_config *q) {
+static void take_answer(neap_ssh_config *q, const char *text) {
     char *jumps = NULL;
     place p = read_place(q->hops[q->at].spec);
     bool target = q->at == q->count - 1;
-    neap_ssh_host *h = neap_ssh_config_parse(target ? q->hops[q->at].spec : p.host, q->texts[0].data ? q->texts[0].data : "", q->texts[0].len,
-                                             q->at > 0 && !target, &jumps, &q->err);
+    neap_ssh_host *h = neap_ssh_config_parse(target ? q->hops[q->at].spec : p.host, text, strlen(text), q->at > 0 && !target, &jumps, &q->err);
     close_place(&p);
     q->hops[q->at].host = h;
     if (h && q->file) h->config_file = neap_strdup(q->file);
@@ -182,9 +186,15 @@ static void take_answer(neap_ssh_config *q) {
     else finish(q, NULL);
 }
 
+static const char *text_of(const neap_buf *b) { return b->data ? b->data : ""; }
+
 static void one_ended(neap_ssh_config *q) {
     if (--q->open) return;
-    if (q->status == 0) { take_answer(q); return; }
+    if (q->status == 0) {
+        if (q->shared) neap_ssh_shared_answer(q->shared, text_of(&q->texts[0]), text_of(&q->texts[1]));
+        take_answer(q, text_of(&q->texts[0]));
+        return;
+    }
     set_refusal(q);
     finish(q, NULL);
 }
@@ -215,6 +225,7 @@ static bool start_ssh(neap_ssh_config *q) {
     bool target = q->at == q->count - 1;
     const char *argv[16] = {"ssh", "-G", "-T"};
     int n = 3;
+    if (q->shared) argv[n++] = "-v";             /* which lines it took */
     if (q->file) argv[n++] = "-F", argv[n++] = q->file;
     if (!target && p.user) argv[n++] = "-l", argv[n++] = p.user;
     if (!target && p.port) argv[n++] = "-p", argv[n++] = p.port;
@@ -231,14 +242,40 @@ static bool start_ssh(neap_ssh_config *q) {
     return q->child != NULL;
 }
 
+static void ask_ssh(neap_ssh_config *q) {
+    if (!start_ssh(q)) { fail_soon(q); return; }
+    q->open = 3;
+    for (int i = 0; i < 2; i++) q->streams[i] = neap_child_stream(q->child, i + 1);
+    for (int i = 0; i < 2; i++) neap_stream_read(q->streams[i], 65536, i ? on_err : on_out, q);
+}
+
+static void on_told(void *arg, const char *text) {
+    neap_ssh_config *q = arg;
+    if (text) { take_answer(q, text); return; }
+    stop_child(q);
+    ask_ssh(q);
+}
+
+/* What decides beside the name is the user and the port on the command line. */
+static neap_ssh_shared *share(neap_ssh_config *q) {
+    place p = read_place(q->hops[q->at].spec);
+    bool target = q->at == q->count - 1;
+    neap_buf words = NEAP_BUF_INIT;
+    neap_buf_addf(&words, "%s %s %s", target ? "target" : "jump", p.user ? p.user : "", !target && p.port ? p.port : "");
+    const char *host = target && strrchr(q->hops[q->at].spec, '@') ? strrchr(q->hops[q->at].spec, '@') + 1 : target ? q->hops[q->at].spec : p.host;
+    neap_ssh_shared *s = neap_ssh_shared_new(q->loop, q->file, words.data, host, on_told, q);
+    neap_buf_close(&words);
+    close_place(&p);
+    return s;
+}
+
 /* The next host of the row that nobody has asked about; none left: that is all. */
 static void ask_next(neap_ssh_config *q) {
     for (q->at = 0; q->at < q->count && q->hops[q->at].host; q->at++) {}
     if (q->at == q->count) { finish(q, join(q)); return; }
-    if (!neap_ssh_config_check_name(q->hops[q->at].spec, &q->err) || !start_ssh(q)) { fail_soon(q); return; }
-    q->open = 3;
-    for (int i = 0; i < 2; i++) q->streams[i] = neap_child_stream(q->child, i + 1);
-    for (int i = 0; i < 2; i++) neap_stream_read(q->streams[i], 65536, i ? on_err : on_out, q);
+    if (!neap_ssh_config_check_name(q->hops[q->at].spec, &q->err)) { fail_soon(q); return; }
+    q->shared = share(q);
+    if (!q->shared || neap_ssh_shared_is_first(q->shared)) ask_ssh(q);
 }
 
 neap_ssh_config *neap_ssh_config_ask(neap_loop *loop, const char *name, const char *file, int64_t within_ms, neap_ssh_config_fn done, void *arg) {

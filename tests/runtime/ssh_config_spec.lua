@@ -178,6 +178,105 @@ describe("ssh_config", function()
     assert.equal("its jump host \"j\" needs it: ProxyCommand is set", ask("Host a\n  ProxyJump j\nHost j\n  ProxyCommand x\n").needs_program)
   end)
 
+  -- ---- one answer for several names ----
+
+  -- What an ssh in front of ours counts.
+  local counted
+  local function count_asks(work)
+    local path = os.getenv "PATH"
+    if not counted then
+      counted = suite.temp()
+      suite.write(counted .. "/ssh", ("#!/bin/sh\necho x >>%s/asked\nPATH='%s' exec ssh \"$@\"\n"):format(counted, path))
+      T.mode(counted .. "/ssh", tonumber("755", 8))
+    end
+    os.remove(counted .. "/asked")
+    T.setenv("PATH", counted .. ":" .. path)
+    local ok, why = pcall(work)
+    T.setenv("PATH", path)
+    if not ok then error(why, 0) end
+    local file = io.open(counted .. "/asked")
+    local _, times = (file and file:read "a" or ""):gsub("x", "")
+    if file then file:close() end
+    return times
+  end
+
+  -- Every name is asked about in the file, which may share, and in a copy of its own, which cannot.
+  local function differ(text, names, wrong)
+    local there = suite.temp()
+    local file = suite.write(there .. "/config", text)
+    for i, name in ipairs(names) do
+      local alone = suite.write(("%s/%d"):format(there, i), text)
+      local shared, said = T.ssh_ask { name = name, file = file }
+      local own, own_said = T.ssh_ask { name = name, file = alone }
+      if own then own.config_file = file end
+      for _, jump in ipairs(own and own.jumps or {}) do jump.config_file = file end
+      if not pcall(assert.same, own, shared) or (own_said and own_said.code) ~= (said and said.code) then wrong[#wrong + 1] = name .. " in\n" .. text end
+    end
+  end
+
+  it("ask once for names that meet the same lines, and hear of each what ssh says of it alone", function()
+    local wrong, names = {}, {}
+    for i = 1, 40 do names[i] = "web" .. i end
+    local fleet = "Host web*\n  HostName %h.example\n  Port 2200\n  ControlPath ~/cm-%r@%h\nHost web7\n  User seven\nHost web* !web9\n  ProxyJump gate\n"
+    local file = suite.write(suite.temp() .. "/config", fleet)
+    local times = count_asks(function ()
+      for _, name in ipairs(names) do assert.equal(name .. ".example", T.ssh_ask { name = name, file = file }.hostname) end
+    end)
+    assert.equal(4, times)                       -- the others, their gate, 7 and 9
+    differ(fleet, { "web1", "web2", "web7", "web9", "app@web3", "app@web4", "gate", "db" }, wrong)
+    assert.same({}, wrong)
+  end)
+
+  it("take an answer back when a file it came from changes", function()
+    local there = suite.temp()
+    suite.write(there .. "/more", "Host *\n  Port 1\n")
+    local file = suite.write(there .. "/config", "Include " .. there .. "/more*\n")
+    assert.same({ 1, 1 }, { T.ssh_ask { name = "a", file = file }.port, T.ssh_ask { name = "b", file = file }.port })
+    suite.write(there .. "/more", "Host *\n  Port 22222\n")
+    assert.same({ 22222, 22222 }, { T.ssh_ask { name = "b", file = file }.port, T.ssh_ask { name = "a", file = file }.port })
+    suite.write(there .. "/more0", "Host b\n  User new\n")
+    assert.equal("new", T.ssh_ask { name = "b", file = file }.user)
+  end)
+
+  it("leave to ssh, name by name, whatever may tell two names apart", function()
+    local wrong = {}
+    for _, line in ipairs { "Match host a*\n  User x", "Match exec \"test %n = a1\"\n  User x", "UserKnownHostsFile /k/%h", "IdentityAgent /agent/%n", "HostKeyAlias %h",
+      "HostName \"%h.x\"", "CanonicalizeHostname yes", "Host \"a1\" a3\n  User x", "Host a1 # a2\n  User x", "IdentityFile /tmp/%n", "Bogus yes", "Port",
+      "Host=a1\n  User = x", "\tHOST  a?\n  USER y", "Host !a1 *\n  User z", "Host *1 !a1\n  User z", "User x # a comment\n", "ProxyJump a2", "ProxyJump x@[a2]:22,a3",
+      "ProxyCommand none", "ProxyCommand nc %h %p", "HostName %%h", "HostName 127.1", "HostName FOO", "IgnoreUnknown bo*\nBogus yes", "Include /no/such", "\"Host\" a1\n User x" } do
+      differ(line .. "\nHost *\n  ConnectTimeout 3\n", { "a2", "a1", "a3", "u@a1" }, wrong)
+    end
+    differ("Host *\n  Port 3\n", { "127.0.0.1", "127.0.0.2", "127.1", "127.2", "0::2", "::3", "::4", "1", "A1", "A2", "b_2", "u@127.0.0.3" }, wrong)
+    assert.same({}, wrong)
+  end)
+
+  -- Files that chance wrote, the same ones each time.
+  local function by_chance(seed, count)
+    local wrong = {}
+    local pieces = { "a", "b", "a*", "?b", "*", "!a", "!b*", "ab", "ba", "a?", "*b*" }
+    local lines = { "User u1", "User u2", "Port 1", "Port 2", "HostName %h.x", "HostName y", "ProxyJump ab", "ProxyJump none", "HostKeyAlias k", "IdentitiesOnly yes" }
+    local function number(most)
+      seed = (seed * 1103515245 + 12345) % 2147483648
+      return seed // 65536 % most + 1
+    end
+    local function some(list, most, join)
+      local out = {}
+      for i = 1, number(most) do out[i] = list[number(#list)] end
+      return table.concat(out, join)
+    end
+    local function block() return "Host " .. some(pieces, 3, " ") .. "\n  " .. some(lines, 3, "\n  ") end
+    for round = 1, count do
+      local text = {}
+      for i = 1, number(5) do text[i] = block() end
+      if round % 3 == 0 then table.insert(text, number(#text), "Include " .. suite.write(suite.temp() .. "/part", block() .. "\n" .. block() .. "\n")) end
+      differ(table.concat(text, "\n") .. "\n", { "a", "b", "ab", "ba", "abb" }, wrong)
+    end
+    return wrong
+  end
+
+  it("agree with ssh on files that chance wrote", function() assert.same({}, by_chance(1, 12)) end)
+  it("agree with ssh on 400 files that chance wrote #long", function() assert.same({}, by_chance(2, 400)) end)
+
   it("follow a chain of jumps in the order they are passed", function()
     local host = ask("Host a\n  ProxyJump u@b:2201,[::1]:2202\nHost b\n  ProxyJump c\nHost c ::1\n  User deploy\nHost ::1\n  ProxyJump never\n  ProxyCommand never\n")
     local seen = {}
