@@ -19,8 +19,12 @@ FLOORS  = base loop drive guard script bind cli
 PKG    := $(shell pkg-config --exists $(PACKAGES) 2>/dev/null && echo yes)
 ifeq ($(PKG),yes)
 PKG_CFLAGS := $(shell pkg-config --cflags $(PACKAGES))
-# These are loaded when they are first used instead: drive/libpq.c, guard/pg_query.c, drive/hiredis.c.
-PKG_LIBS   := $(shell pkg-config --libs $(filter-out libpq,$(PACKAGES)))
+# Lua, SQLite and two small ones travel inside the binary: binding their symbols is a fifth of a start. Of libcrypto only the digests do, so that
+# none of it is loaded with them. The rest is loaded when it is first used: drive/lib*.c, drive/hiredis.c, guard/pg_query.c.
+INSIDE     = lua5.4 sqlite3 jansson libutf8proc
+PKG_LIBS   := -Wl,-Bstatic $(shell pkg-config --libs-only-l $(INSIDE)) -Wl,-Bdynamic $(shell pkg-config --libs libuv) -lm
+DIGESTS    = -l:libcrypto.a
+LIMIT_LIBS := $(shell pkg-config --libs $(PACKAGES))
 PG_QUERY   := $(shell objdump -p "$$($(CC) -print-file-name=libpg_query.so)" 2>/dev/null | sed -n 's/.*SONAME *//p')
 HIREDIS    := $(shell objdump -p "$$($(CC) -print-file-name=libhiredis.so)" 2>/dev/null | sed -n 's/.*SONAME *//p')
 endif
@@ -67,7 +71,7 @@ binary: $(BINARY)
 
 $(BINARY): $(OBJECTS) $(BUILD)/main.o $(BUILD)/stdlib.o
 	$(call say,LINK,$@)
-	$(Q)$(LINK) -o $@.part $^ $(PKG_LIBS) && mv $@.part $@
+	$(Q)$(LINK) -o $@.part $^ $(PKG_LIBS) $(DIGESTS) && mv $@.part $@
 
 # Objects are made again when a setting changes, PREFIX among them.
 $(BUILD)/settings: force
@@ -89,12 +93,12 @@ $(BUILD)/stdlib.c: $(STDLIB) tests/support/embed.lua
 $(BUILD)/stdlib.o: $(BUILD)/stdlib.c
 	$(Q)$(CC) $(CFLAGS_ALL) -c -o $@ $<
 
-# The test interpreter: the same objects, a full Lua state and the library T.
+# The test interpreter: the same objects, a full Lua state and the library T, whose SSH server needs all of libcrypto.
 test-interpreter: $(BUILD)/neap-test
 
 $(BUILD)/neap-test: $(OBJECTS) $(SUPPORT:tests/support/%.c=$(BUILD)/support/%.o) $(TARGETS:tests/fuzz/%.c=$(BUILD)/fuzz/%.o) $(BUILD)/stdlib.o
 	$(call say,LINK,$@)
-	$(Q)$(LINK) -rdynamic -o $@ $^ $(PKG_LIBS)
+	$(Q)$(LINK) -rdynamic -o $@ $^ $(PKG_LIBS) -lcrypto
 
 $(BUILD)/support/%.o: tests/support/%.c $(BUILD)/settings
 	$(call say,CC,$<)
@@ -111,7 +115,7 @@ fuzzers: $(TARGETS:tests/fuzz/%.c=$(BUILD)/fuzzer-%)
 
 $(BUILD)/fuzzer-%: $(BUILD)/fuzz/%.o $(filter $(BUILD)/base/% $(BUILD)/loop/% $(BUILD)/drive/% $(BUILD)/guard/%,$(OBJECTS))
 	$(call say,LINK,$@)
-	$(Q)$(LINK) -fsanitize=fuzzer -o $@ $^ $(PKG_LIBS)
+	$(Q)$(LINK) -fsanitize=fuzzer -o $@ $^ $(PKG_LIBS) $(DIGESTS)
 
 # ---- a machine that has nothing ----------------------------------------------
 
@@ -181,7 +185,7 @@ limits: $(LIMITS)
 build/bench/%: tests/bench/limit/%.c $(BUILD)/settings
 	$(call say,CC,$<)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) $(CFLAGS_ALL) -o $@ $< -Wl,--as-needed $(PKG_LIBS) -lpq -lssh2 -lhiredis
+	$(Q)$(CC) $(CFLAGS_ALL) -o $@ $< -Wl,--as-needed $(LIMIT_LIBS) -lssh2 -lhiredis
 
 # A Debian made from nothing in a chroot: make demo and make test on a clean clone. Root only.
 check-fresh:

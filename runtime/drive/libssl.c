@@ -1,4 +1,4 @@
-/* libssl.c -- OpenSSL's TLS, loaded when it is first used (base/forward.h). Its other half, libcrypto, is linked. */
+/* libssl.c -- OpenSSL's TLS, loaded when it is first used (base/forward.h). Its other half is libcrypto.c. */
 #include <openssl/ssl.h>
 
 #include "base/forward.h"
