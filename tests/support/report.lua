@@ -3,7 +3,7 @@
 -- Counts are written to the file NEAP_TEST_COUNTS after every test ("passed failed skipped", and "running" until the
 -- end), so that a crash of the interpreter is a failure with a name and not a shorter sum. Interpreters that are given the same directory
 -- NEAP_TEST_CLAIMS share the files between them: each runs what nobody has taken yet, so none waits for a list that was cut badly.
--- NEAP_TEST_TIMES is a file that gets a line for each spec file: its seconds, its name.
+-- NEAP_TEST_TIMES is a file that gets a line for each test and, behind its tests, each spec file: its seconds, its name.
 
 local leaks = require "tests.support.leaks"
 local suite = require "tests.support.suite"
@@ -76,22 +76,24 @@ local function claim(name)
   return not claims or os.execute(("mkdir '%s/%s' 2>/dev/null"):format(claims, (name:gsub("[^%w]", "_")))) == true
 end
 
-local begun_ms
+local file_ms, test_ms
+
+local function note_time(since_ms, name)
+  local path = os.getenv("NEAP_TEST_TIMES")
+  if not path or not since_ms then return end
+  local times = assert(io.open(path, "a"))
+  times:write(("%7.1f  %s\n"):format((T.now_ms() - since_ms) / 1000, name))
+  times:close()
+end
 
 local function begin_file(file)
-  current_file, begun_ms = file.name, T.now_ms()
+  current_file, file_ms = file.name, T.now_ms()
   if claim(file.name) then return end
-  begun_ms = nil
+  file_ms = nil
   file.run = setmetatable({ getTrace = file.run.getTrace, rewriteMessage = file.run.rewriteMessage }, { __call = function () end })
 end
 
-local function end_file(file)
-  local path = os.getenv("NEAP_TEST_TIMES")
-  if not path or not begun_ms then return end
-  local times = assert(io.open(path, "a"))
-  times:write(("%7.1f  %s\n"):format((T.now_ms() - begun_ms) / 1000, file.name))
-  times:close()
-end
+local function end_file(file) note_time(file_ms, file.name) end
 
 -- Events of busted ----------------------------------------------------------------------------------
 
@@ -113,7 +115,7 @@ return function()
   local function on_start(element)
     suite.current = base.getFullName(element)
     if os.getenv("V") == "1" then say("      ", suite.current, "\n") end
-    before = leaks.snapshot()
+    before, test_ms = leaks.snapshot(), T.now_ms()
     write_counts("running " .. suite.current)
     return nil, true
   end
@@ -121,6 +123,7 @@ return function()
   local function on_end(element, _, status, trace)
     local name = base.getFullName(element)
     suite.sweep()
+    note_time(test_ms, "  " .. name)
     local found = leaks.since(before)
     suite.current = nil
     if status == "pending" then skip(name, place_of(element, trace), reasons[element])
