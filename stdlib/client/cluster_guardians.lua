@@ -2,33 +2,13 @@
 --
 -- The last is what the write was below: a statement, a process of this machine; what was done on a host is the host's to tell, under its own role.
 
-local guardians = {}
-
 local commands = require("client.command")
 local keeper = require("client.keeper")
 local place = require("client.cluster_place")
 local postgres = require("client.postgres_guardians")
 local raise = require("core.raise")
 
-local function key(o)
-  o.key = o.key or keeper.key(place.id(o))
-  return o.key
-end
-
---- Take the cluster for this run: true, or nil and who has it.
-function guardians.lock(o) return keeper.lock(o, key(o)) end
-
---- Is the lock still ours?
-function guardians.prove(o) return keeper.prove(o, key(o)) end
-
---- The text of the hold on the cluster, whoever left it; nil when there is none.
-function guardians.held(o) return keeper.held(o, key(o)) end
-
---- Leave a hold: the text stays when this run dies.
-function guardians.hold(o, words) return keeper.hold(o, key(o), words) end
-
---- Take the hold away.
-function guardians.release(o) return keeper.release(o, key(o)) end
+local guardians = keeper.guardians(place.id)
 
 --- What became of a write whose run died.
 ---@param o table

@@ -8,30 +8,10 @@ local keeper = require("client.keeper")
 local raise = require("core.raise")
 local tar = require("client.tar")
 
-local guardians = {}
-
-local function key(o)
-  if not o.key then
-    local found = engines.inspect(o)
-    o.key = keeper.key(("docker:%s%s"):format(o.engine:id(), found.Name))
-  end
-  return o.key
-end
-
---- Take the container for this run: true, or nil and who has it. In a preview it is only looked at.
-function guardians.lock(o) return keeper.lock(o, key(o)) end
-
---- Is the lock still ours?
-function guardians.prove(o) return keeper.prove(o, key(o)) end
-
---- The text of the hold on the container, whoever left it; nil when there is none.
-function guardians.held(o) return keeper.held(o, key(o)) end
-
---- Leave a hold: the text stays when this run dies.
-function guardians.hold(o, words) return keeper.hold(o, key(o), words) end
-
---- Take the hold away.
-function guardians.release(o) return keeper.release(o, key(o)) end
+local guardians = keeper.guardians(function (o)
+  local found = engines.inspect(o)
+  return ("docker:%s%s"):format(o.engine:id(), found.Name)
+end)
 
 -- ---- orphans ----
 

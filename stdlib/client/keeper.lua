@@ -32,58 +32,66 @@ local function path_of(key)
   return ("%s/neap-%s"):format(directory, key)
 end
 
---- A short name for what an identity names, the same on every machine.
----@param identity string
----@return string
-function M.key(identity) return text.sha256("neap lock " .. identity):sub(1, 16) end
-
 local function words_of(o)
   return ("%s by %s on %s since %s"):format(o.context.application, system.user(), system.host(), system.iso(system.wall_ms()))
 end
 
---- Take it for this run: true, or nil and who has it. In a preview it is only looked at.
----@param o table a bound object with place and context
----@param key string
-function M.lock(o, key)
-  local session = session_of(o)
-  if session then return session:lock(key, words_of(o)) end
-  local path = path_of(key) .. ".lock"
-  if guard.mode() == "plan" then return keep.look(path) end
-  if o.kept then return true end
-  local kept, err = keep.lock(path, words_of(o))
-  o.kept = kept or o.kept
-  if kept then return true end
-  return nil, err
-end
+--- What the engine asks about locks and holds, for targets of one kind; their own guardians are added to it.
+---@param identity fun(o: table): string what names the target, the same on every machine; asked once of each object
+---@return table guardians lock, prove, held, hold, release, each of a bound object with place and context
+function M.guardians(identity)
+  local guardians = {}
 
---- Is the lock still ours?
-function M.prove(o, key)
-  local session = session_of(o)
-  if session then return session:has_lock(key) == true end
-  return o.kept ~= nil and o.kept:is_ours()
-end
+  -- A short name for it.
+  local function key_of(o)
+    o.key = o.key or text.sha256("neap lock " .. identity(o)):sub(1, 16)
+    return o.key
+  end
 
---- The words of the hold, whoever left it; nil when there is none.
-function M.held(o, key)
-  local session = session_of(o)
-  local words, err
-  if session then words, err = session:hold_get(key) else words, err = keep.read(path_of(key) .. ".hold") end
-  if words == nil and err then error(err, 0) end
-  return words
-end
+  --- Take it for this run: true, or nil and who has it. In a preview it is only looked at.
+  function guardians.lock(o)
+    local session = session_of(o)
+    if session then return session:lock(key_of(o), words_of(o)) end
+    local path = path_of(key_of(o)) .. ".lock"
+    if guard.mode() == "plan" then return keep.look(path) end
+    if o.kept then return true end
+    local kept, err = keep.lock(path, words_of(o))
+    o.kept = kept or o.kept
+    if kept then return true end
+    return nil, err
+  end
 
---- Leave a hold: the words stay when this run dies.
-function M.hold(o, key, words)
-  local session = session_of(o)
-  if session then return raise.check(session:hold_set(key, words)) end
-  return raise.check(keep.write(path_of(key) .. ".hold", words))
-end
+  --- Is the lock still ours?
+  function guardians.prove(o)
+    local session = session_of(o)
+    if session then return session:has_lock(key_of(o)) == true end
+    return o.kept ~= nil and o.kept:is_ours()
+  end
 
---- Take the hold away.
-function M.release(o, key)
-  local session = session_of(o)
-  if session then return raise.check(session:hold_clear(key)) end
-  return raise.check(keep.clear(path_of(key) .. ".hold"))
+  --- The words of the hold, whoever left it; nil when there is none.
+  function guardians.held(o)
+    local session = session_of(o)
+    local words, err
+    if session then words, err = session:hold_get(key_of(o)) else words, err = keep.read(path_of(key_of(o)) .. ".hold") end
+    if words == nil and err then error(err, 0) end
+    return words
+  end
+
+  --- Leave a hold: the words stay when this run dies.
+  function guardians.hold(o, words)
+    local session = session_of(o)
+    if session then return raise.check(session:hold_set(key_of(o), words)) end
+    return raise.check(keep.write(path_of(key_of(o)) .. ".hold", words))
+  end
+
+  --- Take the hold away.
+  function guardians.release(o)
+    local session = session_of(o)
+    if session then return raise.check(session:hold_clear(key_of(o))) end
+    return raise.check(keep.clear(path_of(key_of(o)) .. ".hold"))
+  end
+
+  return guardians
 end
 
 --- Let a lock of this machine go; a host's goes with its connection.

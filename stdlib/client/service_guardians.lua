@@ -2,31 +2,11 @@
 --
 -- The last is what the write was below: a change of a container, a job of the host, a process of this machine.
 
-local guardians = {}
-
 local commands = require("client.command")
 local containers = require("client.container_guardians")
 local keeper = require("client.keeper")
 
-local function key(o)
-  o.key = o.key or keeper.key(o.manager.id(o))
-  return o.key
-end
-
---- Take the service for this run: true, or nil and who has it.
-function guardians.lock(o) return keeper.lock(o, key(o)) end
-
---- Is the lock still ours?
-function guardians.prove(o) return keeper.prove(o, key(o)) end
-
---- The text of the hold on the service, whoever left it; nil when there is none.
-function guardians.held(o) return keeper.held(o, key(o)) end
-
---- Leave a hold: the text stays when this run dies.
-function guardians.hold(o, words) return keeper.hold(o, key(o), words) end
-
---- Take the hold away.
-function guardians.release(o) return keeper.release(o, key(o)) end
+local guardians = keeper.guardians(function (o) return o.manager.id(o) end)
 
 --- What became of a write whose run died; what was done on a host or in a container is that one's to tell, under its own role.
 ---@param o table
