@@ -7,8 +7,7 @@
  * refuses ends with a status and has said nothing, so nothing was begun; a connection that broke says neither. A command that
  * is held and was not let go has not begun, whatever else happened.
  *
- * Where the shell that watches is ended by a signal, the command may live on in its own session: untold. A signal that ends the
- * command comes as the word e with 128 and more. A brief command has begun with its shell, so one that says nothing is untold.
+ * Where the shell that watches is ended by a signal, the command may live on in its own session: untold. A brief command has begun with its shell, so one that says nothing is untold.
  *
  * Stderr is pumped: the words are in it, so it is read whether somebody wants the rest or not. Who takes the stream slows the far end
  * down from HELD_MOST on; until then the newest KEPT bytes wait. */
@@ -47,7 +46,8 @@ struct neap_remote {
     neap_remote_filter filter;
     neap_buf said;                   /* the first that was said on stderr, for an error */
     bool reading, written, word_started, word_ended, started, begun, released, ended;
-    long long pid, born, status;
+    long long pid, born;
+    neap_remote_word end;
     char why[16];
     neap_timer *linger;
     int depth;                       /* callbacks we are inside of */
@@ -55,6 +55,16 @@ struct neap_remote {
 };
 
 /* ---- ends ---- */
+
+neap_remote_end neap_remote_end_of(const neap_remote_word *w) {
+    if (w->first > 128 && w->first <= 128 + SIGNALS && !w->second) return (neap_remote_end){NEAP_REMOTE_SIGNALLED, (int)w->first - 128};
+    return (neap_remote_end){NEAP_REMOTE_EXITED, (int)w->first};
+}
+
+neap_remote_word neap_remote_word_of(const neap_remote_end *end) {
+    bool signalled = end->how == NEAP_REMOTE_SIGNALLED;
+    return (neap_remote_word){.verb = NEAP_WORD_ENDED, .first = end->status + (signalled ? 128 : 0), .second = !signalled};
+}
 
 /* Streams that are freed call back once more; those that are ours no longer are not listened to. */
 static void destroy(neap_remote *r) {
@@ -169,7 +179,7 @@ static void on_word(void *arg, const char *text, size_t len) {
         if (w.shell && r->events.on_shell && !r->freed) r->events.on_shell(r->arg, w.shell);
     } else if (w.verb == NEAP_WORD_ENDED) {
         r->word_ended = true;
-        r->status = w.first;
+        r->end = w;
     } else if (w.verb == NEAP_WORD_REFUSED) {
         memcpy(r->why, w.why, sizeof r->why);
     }
@@ -195,8 +205,8 @@ static void settle(neap_remote *r) {
     if (r->why[0]) {
         if (r->word_ended || !r->word_started) conclude(r, NULL, NULL);
     } else if (r->word_ended) {
-        bool signalled = r->status > 128 && r->status <= 128 + SIGNALS;
-        finish(r, signalled ? NEAP_REMOTE_SIGNALLED : NEAP_REMOTE_EXITED, (int)(signalled ? r->status - 128 : r->status), NULL);
+        neap_remote_end end = neap_remote_end_of(&r->end);
+        finish(r, end.how, end.status, NULL);
     }
 }
 

@@ -18,6 +18,9 @@ typedef enum {
     NEAP_REMOTE_UNTOLD               /* it began, or may have begun, and nobody said how it ended; `err` says why */
 } neap_remote_how;
 typedef struct neap_remote_end { neap_remote_how how; int status; } neap_remote_end;
+/* Between the word ENDED and what it says. */
+neap_remote_end neap_remote_end_of(const neap_remote_word *ended);
+neap_remote_word neap_remote_word_of(const neap_remote_end *end);
 
 typedef struct neap_remote neap_remote;
 typedef struct neap_remote_events {

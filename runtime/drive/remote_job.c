@@ -146,15 +146,14 @@ static void check_over(neap_remote_job *j) {
         try_again(j);
         return;
     }
-    int status = (int)j->word.first;
-    if (j->word.second) finish(j, NEAP_REMOTE_SIGNALLED, status, NULL);
-    else finish(j, NEAP_REMOTE_EXITED, status, NULL);
+    neap_remote_end end = neap_remote_end_of(&j->word);
+    finish(j, end.how, end.status, NULL);
 }
 
 static void on_remote_end(void *arg, const neap_remote_end *end, const neap_err *err) {
     neap_remote_job *j = arg;
     if (end->how == NEAP_REMOTE_EXITED || end->how == NEAP_REMOTE_SIGNALLED) {
-        j->word = (neap_remote_word){.verb = NEAP_WORD_ENDED, .first = end->status, .second = end->how == NEAP_REMOTE_SIGNALLED};
+        j->word = neap_remote_word_of(end);
         check_over(j);
     } else if (j->word.verb != NEAP_WORD_NONE) {
         finish_by_word(j, &j->word);
@@ -213,8 +212,8 @@ static void on_end_told(void *arg, const neap_remote_word *w, const neap_err *er
     neap_remote_ask_free(j->ask);
     j->ask = NULL;
     if (w && w->verb == NEAP_WORD_ENDED) {
-        bool signalled = w->first > 128 && w->first <= 192;
-        finish(j, signalled ? NEAP_REMOTE_SIGNALLED : NEAP_REMOTE_EXITED, (int)(signalled ? w->first - 128 : w->first), NULL);
+        neap_remote_end end = neap_remote_end_of(w);
+        finish(j, end.how, end.status, NULL);
     } else if (w && w->verb == NEAP_WORD_REFUSED) {
         neap_remote_word gone = {.verb = NEAP_WORD_VOID};
         finish_by_word(j, &gone);

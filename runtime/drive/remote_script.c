@@ -8,15 +8,17 @@
  *
  *     s PID TICKS   began; TICKS is field 22 of /proc/PID/stat ("-" where there is no /proc), which with the pid names it for ever;
  *                   a third number, where it was asked for, is a neap_remote_shell
- *     e STATUS      ended. Success is this word and nothing else: a status that SSH reports may be a zero that was never sent
+ *     e STATUS HOW  ended. Success is this word and nothing else: a status that SSH reports may be a zero that was never sent
  *     x WHY         refused, not begun: cd program setsid state cut
  *     v             void: never begun, and it cannot begin any more
  *     h             half: its directory is there, but neither a pid nor an end
  *     r PID TICKS   still running           g   gone, without a status
  *     k STREAM N    N bytes of this output are passed over
  *
- * A status from 129 to 192 is the shell's way to say "ended by signal STATUS-128". A program that exits with 137 itself looks the
- * same; nobody behind a shell can tell.
+ * A status from 129 to 192 is also the shell's way to say "ended by signal STATUS-128". HOW tells the two apart: it is what the shell's list
+ * of jobs says of the command, "Done(137)" or "Killed". dash and busybox keep it there behind `wait`; a bash forgets it then, so
+ * there SIGCHLD is awaited first, and the list read before the status is. Where nothing is said it is taken for a signal. This is why a command is
+ * an asynchronous list in each of the ways below, with the price that SIGINT and SIGQUIT are ignored when it begins, as POSIX has it.
  *
  * Attached. The command gets a session of its own (setsid, where there is one), so that its group can be ended by a second exec
  * while the first still listens. Its stdin is the channel behind the prologue and the go line, which are read byte by byte and so
@@ -77,6 +79,20 @@ enum { LINE_MOST = 48 * 1024, BRIEF_MOST = 100 * 1024 };         /* Linux takes 
     "p() { neap_p=; [ \"$1\" = 0 ] && return; neap_p=$(dd bs=1 count=\"$1\" 2>/dev/null <&3); "                           \
     "case $neap_p in *\"#$neap_n\") ;; *) t x cut; exit 1;; esac; }; "
 
+/* Wait for the command, neap_f, whose pid is neap_k: its status is neap_r, and of a bash neap_y what its list says. EXPECT stands before it is
+ * begun. A wait that a trap cut short says nothing of the command. */
+#define EXPECT "[ -z \"$BASH_VERSION\" ] || trap neap_y=1 CHLD; "
+#define AWAIT                                                                                                            \
+    "neap_r=127; neap_y=; if [ -n \"$BASH_VERSION\" ]; then set -o posix; "                                              \
+    "while neap_t=; [ -z \"$neap_y\" ] && kill -0 \"$neap_k\"; do wait \"$neap_k\"; neap_s=$?; "                           \
+    "[ -n \"$neap_y$neap_t\" ] || neap_r=$neap_s; done; trap - CHLD; neap_y=$(jobs); fi; "                                \
+    "while neap_t=; do wait \"$neap_k\"; neap_s=$?; [ $neap_s = 127 ] || neap_r=$neap_s; [ -n \"$neap_t\" ] || break; done; "
+#define JUDGE "if [ -n \"$BASH_VERSION\" ]; then printf '%s\\n' \"$neap_y\"; else jobs; fi; "
+/* The word e. Behind what the list says stands an empty word, so that a list which says nothing does not swallow what follows. */
+#define ENDED                                                                                                            \
+    "if [ $neap_r -gt 128 ] && [ $neap_r -lt 193 ]; then printf '\\036%s e %s ' \"$neap_n\" $neap_r; " JUDGE             \
+    "printf '\\036%s \\n' \"$neap_n\"; else printf '\\036%s e %s\\n' \"$neap_n\" $neap_r; fi >&2"
+
 /* w: what this shell is, when neap_w asks for it. */
 #define LOOK                                                                                                             \
     "w() { [ -n \"$neap_w\" ] || return; neap_w=; neap_h=; b $$; [ \"$neap_h\" = $$ ] || return; neap_w=1; "             \
@@ -85,23 +101,22 @@ enum { LINE_MOST = 48 * 1024, BRIEF_MOST = 100 * 1024 };         /* Linux takes 
 static const char attached[] =
     "neap_n=$1; neap_k=$2; neap_c=$3; neap_e=$4; neap_w=$5; shift 5; " SAY BORN PROLOGUE LOOK
     "exec 3<&0 </dev/null; p \"$neap_k\"; neap_z=; command -v setsid >/dev/null 2>&1 && neap_z=setsid; "
-    "( IFS= read -r neap_g; [ \"$neap_g\" = \"go $neap_n\" ] || { t v; exit 1; }; "
+    "neap_f() { IFS= read -r neap_g; [ \"$neap_g\" = \"go $neap_n\" ] || { t v; exit 1; }; "
     "if [ -n \"$neap_c\" ]; then cd -- \"$neap_c\" 2>/dev/null || { t x cd; exit 1; }; fi; eval \"$neap_p\"; eval \"$neap_e\"; "
     "command -v \"$1\" >/dev/null 2>&1 || { t x program; exit 1; }; "
-    "if [ -n \"$neap_z\" ]; then exec \"$neap_z\" \"$@\"; else exec \"$@\"; fi ) <&3 3<&- & "
-    "neap_k=$!; exec 3<&-; w; b \"$neap_k\"; t s \"$neap_k\" \"$neap_b\" $neap_w; { wait \"$neap_k\"; } 2>/dev/null; t e $?";
+    "if [ -n \"$neap_z\" ]; then exec \"$neap_z\" \"$@\"; else exec \"$@\"; fi; }; " EXPECT "neap_f \"$@\" <&3 3<&- & "
+    "neap_k=$!; exec 3<&-; w; b \"$neap_k\"; t s \"$neap_k\" \"$neap_b\" $neap_w; { " AWAIT "} 2>/dev/null; " ENDED;
 
 /* The job itself, in a session of its own and in its directory. The shell outlives TERM, so that it can write down how the command
  * did; and what a shell has to say of a command that was killed is no output of the command. */
 #define JOB                                                                                                              \
     "neap_u=$1; neap_c=$2; neap_e=$3; shift 3; neap_d=$PWD; trap neap_t=1 TERM HUP INT; exec 5<&0 </dev/null; " BORN     \
     "b $$; echo \"$$ $neap_b\" >pid.part; mv pid.part pid; "                                                             \
-    "( umask \"$neap_u\"; if [ -n \"$neap_c\" ]; then cd -- \"$neap_c\" 2>/dev/null || { echo x cd >\"$neap_d/why\"; exit 1; }; fi; " \
+    "neap_f() { umask \"$neap_u\"; if [ -n \"$neap_c\" ]; then cd -- \"$neap_c\" 2>/dev/null || { echo x cd >\"$neap_d/why\"; exit 1; }; fi; " \
     "neap_q=$neap_p; unset neap_p; eval \"$neap_q\"; eval \"$neap_e\"; "                                                  \
-    "command -v \"$1\" >/dev/null 2>&1 || { echo x program >\"$neap_d/why\"; exit 1; }; exec \"$@\" ) <&5 5<&- & "         \
-    "neap_k=$!; exec 5<&-; neap_r=127; while :; do neap_t=; wait \"$neap_k\"; neap_s=$?; [ $neap_s = 127 ] || neap_r=$neap_s; " \
-    "[ -n \"$neap_t\" ] || break; done 2>/dev/null; "                                                                    \
-    "echo \"e $neap_r\" >rc.part; if [ -e why ]; then mv why rc; else mv rc.part rc; fi; "                               \
+    "command -v \"$1\" >/dev/null 2>&1 || { echo x program >\"$neap_d/why\"; exit 1; }; exec \"$@\"; }; " EXPECT "neap_f \"$@\" <&5 5<&- & "                                           \
+    "neap_k=$!; exec 5<&-; { " AWAIT "} 2>/dev/null; "                                                                   \
+    "{ printf 'e %s ' $neap_r; " JUDGE "} >rc.part; if [ -e why ]; then mv why rc; else mv rc.part rc; fi; "             \
     "{ read -r neap_k <teller && kill -CONT \"$neap_k\"; } 2>/dev/null"
 
 /* o FILE OFFSET: tell what was written since; neap_o is the new offset. No more than 1 MiB at once: only the last of it is kept. */
@@ -261,7 +276,7 @@ void neap_remote_attached(neap_remote_text *out, const neap_remote_command *c, b
     if (!c->holds) neap_remote_go(&out->input, out);
 }
 
-/* `( exec … )` and not the words alone: a program is meant, and a builtin of that name may do something else. */
+/* `exec` and not the words alone: a program is meant, and a builtin of that name may do something else. */
 static void write_brief(neap_buf *line, const neap_remote_command *c, const char *nonce) {
     neap_buf_addf(line, "neap_n=%s; printf '\\036%%s s %%s -\\n' \"$neap_n\" \"$$\" >&2; ", nonce);
     if (c->cwd) {
@@ -272,10 +287,9 @@ static void write_brief(neap_buf *line, const neap_remote_command *c, const char
     add_exports(line, c->env);
     neap_buf_adds(line, "command -v ");
     neap_quote_word(line, c->argv[0], strlen(c->argv[0]));
-    neap_buf_adds(line, " >/dev/null 2>&1 || { printf '\\036%s x program\\n' \"$neap_n\" >&2; exit 1; }; trap : TERM; { ( exec");
+    neap_buf_adds(line, " >/dev/null 2>&1 || { printf '\\036%s x program\\n' \"$neap_n\" >&2; exit 1; }; neap_f() { exec");
     for (const char *const *word = c->argv; *word; word++) add_word(line, *word);
-    neap_buf_adds(line, " 2>&3 3>&- ) && neap_r=0 || neap_r=$?; } 3>&2 2>/dev/null </dev/null; "
-                        "printf '\\036%s e %s\\n' \"$neap_n\" \"$neap_r\" >&2");
+    neap_buf_adds(line, "; }; trap neap_t=1 TERM; " EXPECT "{ neap_f 2>&3 3>&- & neap_k=$!; " AWAIT "} 3>&2 2>/dev/null </dev/null; " ENDED);
 }
 
 bool neap_remote_briefly(neap_remote_text *out, const neap_remote_command *c, neap_remote_shell shell) {
@@ -363,7 +377,7 @@ void neap_remote_go(neap_buf *out, const neap_remote_text *text) { neap_buf_addf
 neap_remote_word neap_remote_read_word(const char *text, size_t len) {
     static const char letters[] = "?sexvhrgk";
     neap_remote_word w = {.verb = NEAP_WORD_NONE};
-    char line[96], name[16] = "";
+    char line[160], name[16] = "", own[16];
     int shell = 0;
     if (len == 0 || len >= sizeof line) return w;
     memcpy(line, text, len);
@@ -375,6 +389,10 @@ neap_remote_word neap_remote_read_word(const char *text, size_t len) {
     else if (w.verb == NEAP_WORD_SKIPPED && sscanf(line + 1, "%15s %lld", name, &w.first) != 2) w.verb = NEAP_WORD_NONE;
     else if (w.verb == NEAP_WORD_STARTED && sscanf(line + 1, "%lld %15s %d", &w.first, name, &shell) >= 2) w.second = atoll(name);
     else if (w.verb != NEAP_WORD_SKIPPED) sscanf(line + 1, "%lld %lld", &w.first, &w.second);
+    if (w.verb == NEAP_WORD_ENDED) {
+        snprintf(own, sizeof own, "(%d)", (int)w.first);
+        w.second = strstr(line, own) != NULL;
+    }
     if (shell == NEAP_SHELL_LEADS || shell == NEAP_SHELL_PLAIN) w.shell = (neap_remote_shell)shell;
     w.stream = strcmp(name, "err") == 0 ? 2 : 1;
     return w;

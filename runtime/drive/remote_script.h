@@ -43,7 +43,7 @@ typedef enum {
 } neap_remote_verb;
 typedef struct neap_remote_word {
     neap_remote_verb verb;
-    long long first, second;         /* pid and start time; exit status; bytes skipped */
+    long long first, second;         /* pid and start time; exit status, and 1 when it is the program's own; bytes skipped */
     int stream;                      /* of SKIPPED: 1 or 2 */
     neap_remote_shell shell;         /* of STARTED, where it was asked for */
     char why[16];                    /* of REFUSED: "cd", "program", "cut", "state", "setsid" */

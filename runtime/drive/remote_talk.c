@@ -23,8 +23,7 @@ static void on_word(void *arg, const neap_remote_word *word) {
 
 static void on_ended(void *arg, const neap_remote_end *end, const neap_err *err) {
     neap_remote_talk *t = arg;
-    if (end->how == NEAP_REMOTE_EXITED || end->how == NEAP_REMOTE_SIGNALLED)
-        t->word = (neap_remote_word){.verb = NEAP_WORD_ENDED, .first = end->status + (end->how == NEAP_REMOTE_SIGNALLED ? 128 : 0)};
+    if (end->how == NEAP_REMOTE_EXITED || end->how == NEAP_REMOTE_SIGNALLED) t->word = neap_remote_word_of(end);
     neap_remote_free(t->remote);
     t->remote = NULL;
     neap_remote_word word = t->word;                 /* who hears it may free the talk first */

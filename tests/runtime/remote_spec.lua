@@ -66,6 +66,16 @@ local function wait_gone(pid)
   return false
 end
 
+-- Death by each signal, and the status that looks like it: at once, and after a while. A program of its own, for a shell between would
+-- say the status; and SIGINT is ignored in what a shell begins beside itself.
+local function alike(h, verb)
+  for _, number in ipairs { 2, 9, 13, 15 } do
+    local dies = ("$SIG{INT} = $SIG{PIPE} = 'DEFAULT'; select undef, undef, undef, 0.%d; kill %d, $$; sleep 9"):format(number % 3, number)
+    assert.same({ signal = number, out = "", err = "", truncated = false }, h[verb](h, { argv = { "perl", "-e", dies } }))
+    assert.same({ status = number + 128, out = "", err = "no\n", truncated = false }, h[verb](h, sh(("echo no >&2; sleep 0.%d; exit %d"):format(number % 3, number + 128))))
+  end
+end
+
 for _, shell in ipairs(SHELLS) do
   describe("a remote shell: " .. shell, function ()
     local function session()
@@ -99,6 +109,13 @@ for _, shell in ipairs(SHELLS) do
           local h <close> = session()
           assert.same({ signal = 9, out = "x", err = "", truncated = false }, h[verb](h, sh "printf x; kill -9 $$"))
           assert.same({ status = 255, out = "", err = "", truncated = false }, h[verb](h, sh "exit 255"))
+        end)
+      end)
+
+      it("tells a status that looks like a signal from one by " .. verb, function ()
+        T.run(function ()
+          local h <close> = session()
+          alike(h, verb)
         end)
       end)
 
@@ -214,7 +231,7 @@ for _, shell in ipairs { "dash", "busybox", "bash" } do
           local h = host { shell = shell, login = login or nil }
           assert(h:read { argv = { "true" } })
           local parent = assert(h:read(sh "tr '\\0' '\\n' </proc/$PPID/cmdline")).out
-          assert.matches("trap : TERM", parent)
+          assert.matches("trap neap_t=1 TERM", parent)
           assert.equal(login and shell == "busybox", parent:find("busybox", 1, true) ~= nil)
           return h
         end
@@ -225,6 +242,7 @@ for _, shell in ipairs { "dash", "busybox", "bash" } do
             assert.same({ status = 3, out = "a\0b", err = "no\n", truncated = false }, h:read(sh "printf 'a\\000b'; echo no >&2; exit 3"))
             assert.same({ signal = 9, out = "x", err = "", truncated = false }, h:read(sh "printf x; kill -9 $$"))
             assert.same({ status = 255, out = "", err = "", truncated = false }, h:read(sh "exit 255"))
+            alike(h, "read")
           end)
         end)
 

@@ -86,6 +86,8 @@ for _, backend in ipairs { "libssh2", "program" } do
           local h <close> = open { backend = backend }
           assert.same({ status = 3, out = "a\0b", err = "no\n", truncated = false }, h[verb](h, sh("printf 'a\\000b'; echo no >&2; exit 3")))
           assert.equal(9, h[verb](h, sh "kill -9 $$").signal)
+          assert.equal(2, h[verb](h, { argv = { "perl", "-e", '$SIG{INT} = "DEFAULT"; kill 2, $$; sleep 9' } }).signal)
+          assert.same({ 130, 137 }, { h[verb](h, sh "exit 130").status, h[verb](h, sh "exit 137").status })
           assert.same({ status = 0, out = "", err = "", truncated = false }, h[verb](h, sh "true"))
         end)
       end)
