@@ -59,7 +59,7 @@ step "Restore {dump} beside {database}" {
     if not db:exists(scratch "restore_trial") or trial():is_empty() then
       db:restore { from = { backups, p.dump }, into = scratch "restore_trial", format = p.format, sha256 = manifest() and manifest().sha256, no_owner = p.no_owner }
     end
-    trial():exec "ANALYZE"
+    restores.analyze(trial())
   end,
   within = "8h",
 }
