@@ -1,8 +1,10 @@
 -- postgres/restore and postgres/accept-restore, in the four set-ups: what they do, what stands in their way, and that a run that is killed, or
 -- loses its hosts or its server, goes on without a human and leaves the live database whole.
 
+local child = require "tests.support.child"
 local journal = require "native.journal"
 local kept = require "tests.support.kept"
+local servers = require "tests.support.servers"
 local setups = require "tests.support.setups"
 local suite = require "tests.support.suite"
 local transcript = require "tests.support.transcript"
@@ -13,8 +15,11 @@ local ROWS <const> = "select count(*) from t"
 local function open(name, options)
   local at, why = setups.open(name, options)
   if not at then return nil, why end
+  if options and options.fill then options.fill(at) end
   at.ends(0, { "run", "postgres/backup", "--name", "first.dump", "--no-input" })
-  at.pg.sql("delete from t where id in (select id from t order by id limit 500); create table later (id int); alter table later owner to owner", at.database)
+  function at.go_on() at.pg.sql("delete from t where id in (select id from t order by id limit 500)", at.database) end
+  at.go_on()
+  at.pg.sql("create table later (id int); alter table later owner to owner", at.database)
   at.restore = { "postgres/restore", "--dump", "first.dump", "--idle", "500ms" }
   at.sure = { "--no-input", "--confirm", "destroys=" .. at.database }
   function at.run(...)
@@ -23,6 +28,7 @@ local function open(name, options)
     return words
   end
   function at.rows(database) return at.pg.sql(ROWS, database or at.database) end
+  function at.oid() return at.pg.sql("select oid from pg_database where datname = '" .. at.database .. "'") end
   function at.names(run) return ("%s__kept__%s"):format(at.database, run or at.latest()), "restore_trial__" .. (run or at.latest()) end
   function at.exists(database) return at.pg.sql("select count(*) from pg_database where datname = '" .. database .. "'") == "1" end
   suite.after(function ()
@@ -59,6 +65,7 @@ describe("postgres/restore", function ()
       end
       at.held(at.restore, at.sure)
       local run, aside, trial = at.latest(), at.names()
+      for _, r in ipairs(at.records()) do assert.is_nil(r.kind == "notice" and r.body.text:find("skipping", 1, true) and r.body.text or nil) end
       assert.equal("1000", at.rows())
       assert.equal("500", at.rows(aside))
       assert.is_false(at.exists(trial))
@@ -117,8 +124,6 @@ describe("postgres/restore", function ()
   it("names whoever works in the database, stops there, and starts the application again", function ()
     local at = direct()
     if not at then return end
-    local child = require "tests.support.child"
-    local servers = require "tests.support.servers"
     local holder = child.start { argv = { at.pg.bin .. "/psql", "-X", "-A", "-t", "-h", at.pg.dir, "-p", tostring(at.pg.port), "-U", "owner", "-d", at.database },
       env = { PGPASSWORD = servers.passwords.owner, PATH = os.getenv("PATH"), PGAPPNAME = "colleague" } }
     holder:write("select 'held';\n")
@@ -139,8 +144,8 @@ describe("postgres/restore", function ()
     if not at then return end
     suite.write(at.inventory, (suite.read(at.inventory):gsub("\n  app = [^\n]*", ""):gsub('behind = "app", ', "")))
     at.pg.sql("create table alone (id int); insert into alone values (1); alter table alone owner to owner", at.database)
-    local dump = require "tests.support.child".must { argv = { at.pg.bin .. "/pg_dump", "-h", at.pg.dir, "-p", tostring(at.pg.port), "-U", "admin", at.database },
-      env = { PGPASSWORD = require "tests.support.servers".passwords.admin, PATH = os.getenv("PATH") } }
+    local dump = child.must { argv = { at.pg.bin .. "/pg_dump", "-h", at.pg.dir, "-p", tostring(at.pg.port), "-U", "admin", at.database },
+      env = { PGPASSWORD = servers.passwords.admin, PATH = os.getenv("PATH") } }
     suite.write(at.backups .. "/own.sql", dump)
     at.pg.sql("drop table alone", at.database)
     at.restore[3] = "own.sql"
@@ -203,12 +208,45 @@ describe("postgres/restore", function ()
   local BIG <const> = [[create table t (id int primary key, a text); insert into t select i, repeat(md5(i::text), 8) from generate_series(1, %d) i;
     alter table t owner to owner; create index on t (a);]]
 
+  -- Who has the name, twenty times a second. From beside: whoever is in the database itself is somebody who still works in it.
+  local NAMED <const> = "select coalesce((select oid::text from pg_database where datname = '%s'), 'missing') \\watch 0.05\n"
+
+  local function watch(at)
+    local path = suite.write(suite.temp() .. "/seen", "")
+    local argv = { servers.postgres_bin() .. "/psql", "-X", "-q", "-A", "-t", "-o", path, "-h", at.pg.address(), "-U", "admin", "-d", "postgres", "-f", "-" }
+    local psql = child.start { argv = at.engine.netns.enter(argv), env = { PGPASSWORD = servers.passwords.admin, PATH = os.getenv("PATH"), PGAPPNAME = "watcher" } }
+    psql:write(NAMED:format(at.database))
+    psql:shut()
+    local until_ms = T.now_ms() + 10000
+    while suite.read(path) == "" do assert(T.now_ms() < until_ms, "nobody watches") end
+    return { path = path, psql = psql }
+  end
+
+  -- What each of them saw, in turn: repeated answers once.
+  local function seen_by(watchers)
+    local seen = {}
+    for _, watcher in ipairs(watchers) do
+      watcher.psql:kill(15)
+      watcher.psql:finish(10000)
+      for line in suite.read(watcher.path):gmatch "[^\n]+" do
+        if (line:find "^%d+$" or line == "missing") and seen[#seen] ~= line then seen[#seen + 1] = line end
+      end
+    end
+    return seen
+  end
+
+  -- Every other restart is a crash.
   local STRIKES <const> = {
     killed = function (_, run) run:kill(9) end,
     ["cut off from its hosts"] = function (at)
       for _, host in pairs(at.hosts) do host.kill_sessions() end
     end,
-    ["left by its server"] = function (at) at.engine.try { "restart", at.pg.box.id } end,
+    ["left by its server"] = function (at, _, point)
+      at.engine.cli("restart", "-t", point % 2 == 0 and "0" or "10", at.pg.box.id)
+      local until_ms = T.now_ms() + 60000
+      while not pcall(at.pg.sql, "select 1") do assert(T.now_ms() < until_ms, "the server does not come back") end
+      return watch(at)
+    end,
   }
 
   local function records_of(at)
@@ -216,75 +254,97 @@ describe("postgres/restore", function ()
     return row and row.runbook == "postgres/restore" and journal.read(at.state, row.run, 0) or {}
   end
 
-  -- Whole before and after, whichever of the two it is.
-  local function check_whole(at, rows, what)
-    assert.is_true(at.exists(at.database), what)
-    local there = at.rows()
-    assert.is_true(there == tostring(rows) or there == tostring(rows - 500), what .. ": " .. there)
-  end
-
-  local function go_on(at, run, what)
+  local function resume(at, run, what)
     for _ = 1, 4 do
       local r = at.neap { "resume", run, "--no-input" }
-      if r.code == 0 or r.code == 64 and r.all:find("nothing to resume", 1, true) then return end
+      if r.code == 0 then return end
       assert.is_true(r.code == 1 or r.code == 69, what .. ": " .. r.all)
     end
     error(what .. ": it does not come to an end")
   end
 
-  local function strike_at(at, strike, target, rows, what)
+  local function check_nothing_left(at, trial, what)
+    at.ends(0, { "gc" })
+    assert.is_false(at.exists(trial), what)
+    for _, name in ipairs(T.entries(at.backups)) do assert.is_nil(name:find "%.part$", what .. ": " .. name) end
+    os.execute(("rm -rf '%s/tmp/'neap.*"):format(suite.directory()))        -- sockets of the one that was killed; gc takes them once they are old
+  end
+
+  -- Whole before and after, whichever of the two it is; and at every moment one of these two has the name.
+  local function strike_at(at, strike, is_there, rows, what, point)
     T.remove_tree(at.state)
-    at.pg.sql("delete from t where id in (select id from t order by id limit 500)", at.database)
+    local old, watchers = at.oid(), { watch(at) }
     local run = at.start(at.run())
     run:shut()
     local until_ms = T.now_ms() + 60000
-    while #records_of(at) < target and T.now_ms() < until_ms do T.pause(5) end
-    STRIKES[strike](at, run)
-    local ended = run:finish(120000)
-    local id = at.latest()
-    check_whole(at, rows, what)
-    if ended.code ~= 0 then go_on(at, id, what) end
+    while not is_there(records_of(at)) and T.now_ms() < until_ms do T.pause(10) end
+    watchers[2] = STRIKES[strike](at, run, point)
+    local ended, id = run:finish(120000), at.latest()
+    local there = at.rows()
+    assert.is_true(there == tostring(rows) or there == tostring(rows - 500), what .. ": " .. there)
+    if ended.code ~= 0 then resume(at, id, what) end
     local aside, trial = at.names(id)
     assert.equal(tostring(rows), at.rows(), what)
     assert.equal(tostring(rows - 500), at.rows(aside), what)
     assert.is_true(at.app.running(), what)
-    at.ends(0, { "gc" })
-    assert.is_false(at.exists(trial), what)
-    assert.same({}, (function ()
-      local parts = {}
-      for _, name in ipairs(T.entries(at.backups)) do if name:find("%.part$") then parts[#parts + 1] = name end end
-      return parts
-    end)(), what)
+    local seen, named = seen_by(watchers), { [old] = true, [at.oid()] = true }
+    assert.equal(old, seen[1], what)
+    for _, oid in ipairs(seen) do assert.is_true(named[oid], ("%s: %s has the name"):format(what, oid)) end
+    check_nothing_left(at, trial, what)
     at.pg.sql(("drop database %s"):format(aside))
-    os.execute(("rm -rf '%s/tmp/'neap.*"):format(suite.directory()))        -- sockets of the one that was killed; gc takes them once they are old
+    at.go_on()
   end
 
+  -- Spread over the records of a run that nobody disturbs, and not always at the beginning of what a record announces.
   local function sweep(strike, points, rows)
     local at, why = open("docker", { schema = BIG:format(rows) })
     if not at then return pending(why) end
     at.ends(0, at.run())
     local all = #records_of(at)
     at.pg.sql(("drop database %s"):format((at.names())))
+    at.go_on()
     for i = 1, points do
       local target = 3 + (all - 6) * i // (points + 1)
-      strike_at(at, strike, target, rows, ("%s at record %d of %d"):format(strike, target, all))
+      local function is_there(records) return #records >= target and (T.pause(i % 3 * 60) or true) end
+      strike_at(at, strike, is_there, rows, ("%s at record %d of %d"):format(strike, target, all), i)
     end
   end
 
+  it("goes on without a human when it is killed while it restores, loses its hosts before the swap, or its server while writes are stopped #kill", function ()
+    local at, why = open "docker"
+    if not at then return pending(why) end
+    local function begun(step)
+      return function (records)
+        for _, r in ipairs(records) do
+          if r.kind == "step" and r.body.state == "intent" and r.step:find(step, 1, true) == 1 then return true end
+        end
+      end
+    end
+    strike_at(at, "killed", begun "restore-dump", 1000, "killed in step 3", 1)
+    strike_at(at, "cut off from its hosts", begun "put-the-restored", 1000, "cut off in step 6", 2)
+    strike_at(at, "left by its server", begun "stop-writes", 1000, "left by its server in step 5", 2)
+  end)
+
   for _, strike in ipairs { "killed", "cut off from its hosts", "left by its server" } do
-    it("goes on without a human when it is " .. strike .. ", at three points #kill #long", function () sweep(strike, 3, 1000) end)
     it("goes on without a human when it is " .. strike .. ", with 20 MB, at ten points #kill #long", function () sweep(strike, 10, 60000) end)
   end
   it("goes on without a human wherever it was killed, at fifty points #kill #long", function () sweep("killed", 50, 60000) end)
 
   it("moves one GiB from a host into a container, and takes it back #bulk #long", function ()
-    local at, why = open("docker", { schema = BIG:format(2500000) })
+    local at, why = open("docker", { limit_ms = 900000, schema = "create table t (id int primary key, a text); alter table t owner to owner", fill = function (at)
+      for i = 0, 5 do
+        at.pg.sql(("insert into t select i, repeat(md5(i::text), 59) from generate_series(%d, %d) i"):format(i * 95000 + 1, (i + 1) * 95000), at.database)
+      end
+    end })
     if not at then return pending(why) end
+    assert.is_true(tonumber(at.pg.sql(("select pg_database_size('%s')"):format(at.database))) > 1 << 30)
     local began = T.now_ms()
-    at.ends(0, at.run("--keep-fresh=no"))
-    assert.equal("2500000", at.rows())
-    at.ends(0, { "undo", at.latest() })
-    assert.equal("2499500", at.rows())
+    at.held(at.restore, { "--keep-fresh=no", table.unpack(at.sure) })
+    assert.equal("570000", at.rows())
+    local run = at.latest()
+    at.ends(0, { "undo", run })
+    assert.equal("569500", at.rows())
+    check_nothing_left(at, select(2, at.names(run)), "1 GiB")
     print(("1 GiB: %d s"):format((T.now_ms() - began) // 1000))
   end)
 end)

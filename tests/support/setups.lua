@@ -130,7 +130,8 @@ end
 
 --- A place on a set-up. options: role (the role of PostgreSQL: owner, admin, app, reader; owner when omitted), schema (SQL instead of the
 --- wards'; "" for none), db (more fields of the entry db, as text), settings and entries (more lines of the environment, as text),
---- tool ("prisma" or "drizzle"), program (stands in for the tool), migrations (a folder to copy), postgres (a server of the spec).
+--- tool ("prisma" or "drizzle"), program (stands in for the tool), migrations (a folder to copy), postgres (a server of the spec),
+--- limit_ms (for each command).
 ---@param name string one of M.names
 ---@param options? table
 ---@return table? place
@@ -141,7 +142,7 @@ function M.open(name, options)
   local setup, why = started(name)
   if not setup then return nil, why end
   local pg, role = options.postgres or setup.pg, options.role or "owner"
-  local at = { name = name, pg = pg, redis = setup.redis, app = setup.app, engine = setup.engine, enter = setup.enter, hosts = setup.hosts or {} }
+  local at = { name = name, pg = pg, redis = setup.redis, app = setup.app, engine = setup.engine, enter = setup.enter, hosts = setup.hosts or {}, limit_ms = options.limit_ms }
   at.database = pg.database()
   if options.schema ~= "" then pg.sql(options.schema or wards.schema, at.database) end
   files(setup, at, options)

@@ -54,14 +54,14 @@ function M.sessions(ward, pg, user)
   end
 end
 
---- What is done with neap where there is `start(words)` and `state`: neap, ends, plan, latest, records, said, held.
+--- What is done with neap where there is `start(words)` and `state` (`limit_ms`: how long it may take): neap, ends, plan, latest, records, said, held.
 ---@param ward table
 function M.operate(ward)
   --- Run neap to its end; `all` is everything it said.
   function ward.neap(words)
     local process = ward.start(words)
     process:shut()
-    local r = process:finish(60000)
+    local r = process:finish(ward.limit_ms or 60000)
     r.all = r.out .. r.err
     return r
   end
