@@ -195,6 +195,7 @@ static void run_stat(neap_job *j) { neap_disk_stat_of(of(j)->path, &of(j)->stat,
 static void run_list(neap_job *j) { neap_disk_list(of(j)->path, &of(j)->out, &j->err); }
 static void run_read(neap_job *j) { neap_disk_read(of(j)->path, of(j)->limit, &of(j)->out, &j->err); }
 static void run_hash(neap_job *j) { neap_disk_hash(of(j)->path, &j->stop, of(j)->hex, &of(j)->size, &j->err); }
+static void run_hashes(neap_job *j) { neap_disk_hashes(of(j)->path, of(j)->in.data, &j->stop, &of(j)->out, &j->err); }
 static void run_space(neap_job *j) { neap_disk_space(of(j)->path, &of(j)->size, &of(j)->total, &j->err); }
 
 static void set_integer(lua_State *L, const char *name, lua_Integer value) {
@@ -241,6 +242,24 @@ static int push_hash(lua_State *L, neap_file_op *f) {
     lua_pushstring(L, f->job->hex);
     lua_pushinteger(L, f->job->size);
     return 2;
+}
+
+void neap_file_push_hashes(lua_State *L, const neap_buf *all) {
+    const char *at = all->data, *end = at + all->len;
+    lua_newtable(L);
+    for (lua_Integer n = 1; at && at < end; n++, at += strlen(at) + 1) {
+        lua_createtable(L, 0, 2);
+        lua_pushlstring(L, at, NEAP_HASH_HEX_SIZE - 1);
+        lua_setfield(L, -2, "sha256");
+        lua_pushstring(L, at + NEAP_HASH_HEX_SIZE - 1);
+        lua_setfield(L, -2, "name");
+        lua_seti(L, -2, n);
+    }
+}
+
+static int push_hashes(lua_State *L, neap_file_op *f) {
+    neap_file_push_hashes(L, &f->job->out);
+    return 1;
 }
 
 static int push_space(lua_State *L, neap_file_op *f) {
@@ -336,6 +355,7 @@ static const neap_file_verb
     verb_list = {"list", NEAP_P_FILE_LIST, false, NULL, NULL, run_list, push_list},
     verb_read = {"read", NEAP_P_FILE_READ, false, NULL, NULL, run_read, push_read},
     verb_hash = {"hash", NEAP_P_FILE_HASH, false, NULL, NULL, run_hash, push_hash},
+    verb_hashes = {"hash the files of", NEAP_P_FILE_HASH, false, NULL, NULL, run_hashes, push_hashes},
     verb_space = {"space", NEAP_P_FILE_SPACE, false, NULL, NULL, run_space, push_space},
     verb_write = {"write", NEAP_P_FILE_WRITE, false, look_at_old, prepare_write, run_write, push_write},
     verb_remove = {"remove", NEAP_P_FILE_REMOVE, true, NULL, NULL, run_remove, push_done},
@@ -357,6 +377,15 @@ static int file_list(lua_State *L) { return simple(L, &verb_list); }
 static int file_read(lua_State *L) { return simple(L, &verb_read); }
 /* hash(path) -> SHA-256 in hex, size | nil, err. Effect: read. */
 static int file_hash(lua_State *L) { return simple(L, &verb_hash); }
+/* hashes(dir, pattern) -> list of {name=, sha256=} of the files that fit | nil, err. Effect: read. */
+static int file_hashes(lua_State *L) {
+    lua_settop(L, 3);
+    const char *pattern = luaL_checkstring(L, 2);
+    neap_file_op *f = neap_file_new(L, &verb_hashes, 3);
+    neap_buf_adds(&f->job->in, pattern);
+    return neap_file_enter(L, f);
+}
+
 /* space(path) -> {free=, total=} in bytes | nil, err. Effect: read. */
 static int file_space(lua_State *L) { return simple(L, &verb_space); }
 /* remove(path) -> true | nil, err: a file, a link or an empty directory. Effect: destroy. */
@@ -396,7 +425,7 @@ static int file_probe(lua_State *L) {
 }
 
 static const luaL_Reg module[] = {
-    {"stat", file_stat}, {"list", file_list}, {"read", file_read}, {"hash", file_hash}, {"space", file_space}, {"write", file_write},
+    {"stat", file_stat}, {"list", file_list}, {"read", file_read}, {"hash", file_hash}, {"hashes", file_hashes}, {"space", file_space}, {"write", file_write},
     {"remove", file_remove}, {"mkdir", file_mkdir}, {"open", neap_file_open}, {"nothing", neap_file_nothing}, {"probe", file_probe}, {NULL, NULL}};
 
 int neap_open_file(lua_State *L) {

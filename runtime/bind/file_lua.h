@@ -45,6 +45,9 @@ neap_file_op *neap_file_new(lua_State *L, const neap_file_verb *verb, int option
 /* [-0, +n, e] as `return neap_file_enter(L, f)`. */
 int neap_file_enter(lua_State *L, neap_file_op *f);
 
+/* [-0, +1, m] a list of {name=, sha256=}, sorted by bytes, of what neap_disk_hashes gives. */
+void neap_file_push_hashes(lua_State *L, const neap_buf *all);
+
 /* open(path, "r"|"w", {mode=, role=}) -> stream | nil, err. */
 int neap_file_open(lua_State *L);
 /* nothing() -> stream that takes everything and keeps nothing: to read something to its end. Effect: pure. */

@@ -35,6 +35,7 @@ void neap_far_keep(neap_err *to, const neap_err *from);
 int neap_ssh_stat(lua_State *L);
 int neap_ssh_list(lua_State *L);
 int neap_ssh_hash(lua_State *L);
+int neap_ssh_hashes(lua_State *L);
 int neap_ssh_space(lua_State *L);
 int neap_ssh_read_file(lua_State *L);
 int neap_ssh_remove(lua_State *L);

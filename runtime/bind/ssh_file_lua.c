@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "bind/file_lua.h"
 #include "script/function.h"
 #include "script/raise.h"
 
@@ -255,6 +256,12 @@ static bool push_hash(lua_State *L, simple_op *o) {
     return true;
 }
 
+static bool push_hashes(lua_State *L, simple_op *o) {
+    if (!neap_far_is_hashes(&o->file.answer)) return false;
+    neap_file_push_hashes(L, &o->file.answer);
+    return true;
+}
+
 static bool push_space(lua_State *L, simple_op *o) {
     int64_t left, total;
     if (!neap_far_read_space(answer_of(o), &left, &total)) return false;
@@ -298,6 +305,7 @@ static const simple_verb
     verb_stat = {"stat", NEAP_P_HOST_GET, NEAP_FAR_STAT, push_stat, 1},
     verb_list = {"list", NEAP_P_HOST_GET, NEAP_FAR_LIST, push_list, 1},
     verb_hash = {"hash", NEAP_P_HOST_GET, NEAP_FAR_HASH, push_hash, 2},
+    verb_hashes = {"hash the files of", NEAP_P_HOST_GET, NEAP_FAR_HASHES, push_hashes, 1},
     verb_space = {"ask for the space at", NEAP_P_HOST_GET, NEAP_FAR_SPACE, push_space, 1},
     verb_read = {"read", NEAP_P_HOST_GET, NEAP_FAR_READ, push_read, 1},
     verb_remove = {"remove", NEAP_P_HOST_REMOVE, NEAP_FAR_REMOVE, push_true, 1},
@@ -330,6 +338,15 @@ int neap_ssh_stat(lua_State *L) { return simple(L, &verb_stat); }
 int neap_ssh_list(lua_State *L) { return simple(L, &verb_list); }
 /* session:hash(path, {…}) -> SHA-256 in hex, size | nil, err. Effect: read. */
 int neap_ssh_hash(lua_State *L) { return simple(L, &verb_hash); }
+/* session:hashes(dir, pattern, {…}) -> list of {name=, sha256=} of the files that fit, in no order | nil, err. Effect: read. */
+int neap_ssh_hashes(lua_State *L) {
+    lua_settop(L, 4);
+    const char *pattern = luaL_checkstring(L, 3);
+    simple_op *o = new_simple(L, &verb_hashes, 4);
+    o->more = neap_strdup(pattern);
+    o->most = LIST_LIMIT;
+    return neap_gate_enter(L, &o->file.gate);
+}
 /* session:space(path, {…}) -> {free=, total=} in bytes | nil, err. Effect: read. */
 int neap_ssh_space(lua_State *L) { return simple(L, &verb_space); }
 /* session:remove(path, {…}) -> true | nil, err: a file, a link or an empty directory. Effect: destroy. */

@@ -268,7 +268,7 @@ static const luaL_Reg module[] = {{"open", neap_ssh_open}, {NULL, NULL}};
 static const luaL_Reg methods[] = {{"card", session_card}, {"lost", session_lost}, {"read", neap_ssh_read}, {"run", session_run},
                                    {"start", neap_ssh_start}, {"probe", neap_ssh_probe}, {"dial_tcp", session_dial_tcp},
                                    {"dial_unix", session_dial_unix}, {"dial_docker", session_dial_docker}, {"stat", neap_ssh_stat},
-                                   {"list", neap_ssh_list}, {"hash", neap_ssh_hash}, {"space", neap_ssh_space}, {"read_file", neap_ssh_read_file},
+                                   {"list", neap_ssh_list}, {"hash", neap_ssh_hash}, {"hashes", neap_ssh_hashes}, {"space", neap_ssh_space}, {"read_file", neap_ssh_read_file},
                                    {"open_file", neap_ssh_open_file}, {"create", neap_ssh_create}, {"write_file", neap_ssh_write_file},
                                    {"remove", neap_ssh_remove}, {"mkdir", neap_ssh_mkdir}, {"rename", neap_ssh_rename},
                                    {"probe_file", neap_ssh_probe_file}, {"lock", neap_ssh_lock}, {"has_lock", neap_ssh_has_lock},

@@ -9,6 +9,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <fnmatch.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -140,6 +141,45 @@ bool neap_disk_hash(const char *path, const neap_disk_flag *stop, char hex[NEAP_
     return !stopped && len == 0;
 }
 
+static bool is_a(mode_t format, const char *path) {
+    struct stat st;
+    return stat(path, &st) == 0 && (st.st_mode & S_IFMT) == format;
+}
+
+static bool add_hash(const char *path, const char *name, const neap_disk_flag *stop, neap_buf *out, neap_err *err) {
+    char hex[NEAP_HASH_HEX_SIZE];
+    int64_t size;
+    if (!neap_disk_hash(path, stop, hex, &size, err)) return false;
+    neap_buf_adds(out, hex);
+    neap_buf_add(out, name, strlen(name) + 1);
+    return true;
+}
+
+/* `skip` bytes of a path are the directory that was asked about. */
+static bool hash_fitting(const char *dir, size_t skip, const char *pattern, const neap_disk_flag *stop, neap_buf *out, neap_err *err) {
+    size_t len = strcspn(pattern, "/");
+    char *part = neap_strndup(pattern, len);
+    struct dirent **entries;
+    int count = scandir(dir, &entries, is_entry, by_bytes);
+    bool ok = count >= 0 || fail(err, "list", dir);
+    for (int i = 0; i < count; i++) {
+        neap_buf path = NEAP_BUF_INIT;
+        neap_buf_addf(&path, "%s/%s", dir, entries[i]->d_name);
+        if (!ok || fnmatch(part, entries[i]->d_name, 0) != 0) ;
+        else if (pattern[len]) ok = !is_a(S_IFDIR, path.data) || hash_fitting(path.data, skip, pattern + len + 1, stop, out, err);
+        else if (is_a(S_IFREG, path.data)) ok = add_hash(path.data, path.data + skip, stop, out, err);
+        neap_buf_close(&path);
+        free(entries[i]);
+    }
+    if (count >= 0) free(entries);
+    free(part);
+    return ok;
+}
+
+bool neap_disk_hashes(const char *dir, const char *pattern, const neap_disk_flag *stop, neap_buf *out, neap_err *err) {
+    return hash_fitting(dir, strlen(dir) + 1, pattern, stop, out, err);
+}
+
 bool neap_disk_space(const char *path, int64_t *free_bytes, int64_t *total_bytes, neap_err *err) {
     struct statvfs st;
     if (statvfs(path, &st) != 0) return fail(err, "ask for the space at", path);
@@ -169,15 +209,10 @@ bool neap_disk_remove(const char *path, neap_err *err) {
     return result == 0 ? neap_disk_sync_name(path, err) : fail(err, "remove", path);
 }
 
-static bool is_directory(const char *path) {
-    struct stat st;
-    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
-}
-
 bool neap_disk_mkdir(const char *path, int mode, bool *made, neap_err *err) {
     *made = false;
     if (mkdir(path, (mode_t)mode) == 0) return (*made = true) && neap_disk_sync_name(path, err);
-    if (errno == EEXIST && is_directory(path)) return true;
+    if (errno == EEXIST && is_a(S_IFDIR, path)) return true;
     if (errno != ENOENT) return fail(err, "make the directory", path);
     char *parent = neap_strdup(path), *slash = strrchr(parent, '/');
     bool ignored, ok = slash && slash != parent;

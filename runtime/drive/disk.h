@@ -27,6 +27,8 @@ bool neap_disk_list(const char *path, neap_buf *out, neap_err *err);
 /* REFUSED when the file holds more than `limit` bytes. */
 bool neap_disk_read(const char *path, size_t limit, neap_buf *out, neap_err *err);
 bool neap_disk_hash(const char *path, const neap_disk_flag *stop, char hex[NEAP_HASH_HEX_SIZE], int64_t *size, neap_err *err);
+/* Every regular file below `dir` whose name fits the pattern, as <SHA-256 in hex><name><NUL>. "*" and "?" cross no "/". */
+bool neap_disk_hashes(const char *dir, const char *pattern, const neap_disk_flag *stop, neap_buf *out, neap_err *err);
 bool neap_disk_space(const char *path, int64_t *free_bytes, int64_t *total_bytes, neap_err *err);
 /* A file, a link (not what it leads to) or an empty directory. */
 bool neap_disk_remove(const char *path, neap_err *err);

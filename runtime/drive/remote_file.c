@@ -52,13 +52,25 @@ static const char stat_it[] =
     FAIL "if e=$(stat -L -c " LOOKS " \"$1\" 2>&1); then echo \"$e\"; exit; fi; [ -L \"$1\" ] && exec stat -c " LOOKS " \"$1\"; "
     "case $e in *\"No such file or directory\"|*\"Not a directory\") exit 3;; esac; f 1 \"$e\"";
 
-static const char list[] =
-    FAIL "[ -e \"$1\" ] || f 3 " NONE "; [ -d \"$1\" ] || f 1 \"Not a directory\"; "
+/* Into the directory, when it is one that may be read. */
+#define ENTER                                                                                                            \
+    "[ -e \"$1\" ] || f 3 " NONE "; [ -d \"$1\" ] || f 1 \"Not a directory\"; "                                          \
     "{ [ -r \"$1\" ] && [ -x \"$1\" ] && cd \"$1\"; } || f 1 \"Permission denied\"; "
+
+static const char list[] =
+    FAIL ENTER
     "for n in * .[!.]* ..?*; do if [ -L \"$n\" ]; then k=l; elif [ -d \"$n\" ]; then k=d; elif [ -f \"$n\" ]; then k=f; "
     "elif [ -e \"$n\" ]; then k=o; else continue; fi; printf '%s%s\\0' \"$k\" \"$n\"; done";
 
 static const char hash[] = FAIL READABLE "r \"$1\"; h=$(sha256sum <\"$1\") && n=$(wc -c <\"$1\") && printf '%s %s\\n' \"${h%% *}\" \"$n\"";
+
+/* w DIR/ PATTERN: what fits its first part in there; the pattern is one of `case`, which no name is split or expanded by. */
+static const char hashes[] =
+    FAIL ENTER "w() { { [ -r \"${1:-.}\" ] && [ -x \"${1:-.}\" ]; } || f 1 \"Permission denied\"; "
+    "for n in \"$1\"* \"$1\".[!.]* \"$1\"..?*; do case ${n##*/} in ${2%%/*}) ;; *) continue;; esac; "
+    "case $2 in */*) [ ! -d \"$n\" ] || w \"$n/\" \"${2#*/}\"; continue;; esac; "
+    "[ -f \"$n\" ] || continue; [ -r \"$n\" ] || f 1 \"Permission denied\"; "
+    "h=$(sha256sum <\"$n\") || f 1 \"it cannot be read\"; printf '%s%s\\0' \"${h%% *}\" \"$n\"; done; }; w '' \"$2\"";
 
 static const char space[] = FAIL "e=$(stat -f -c '%a %b %S' \"$1\" 2>&1) || f 1 \"$e\"; echo \"$e\"";
 
@@ -123,7 +135,7 @@ static const char hold_clear[] = PRIVATE("holds") DURABLE "[ -e \"$w/$1\" ] || e
 
 const char *neap_far_script(neap_far_verb verb) {
     static const char *const scripts[] = {
-        [NEAP_FAR_STAT] = stat_it, [NEAP_FAR_LIST] = list, [NEAP_FAR_HASH] = hash, [NEAP_FAR_SPACE] = space, [NEAP_FAR_READ] = read_it,
+        [NEAP_FAR_STAT] = stat_it, [NEAP_FAR_LIST] = list, [NEAP_FAR_HASH] = hash, [NEAP_FAR_HASHES] = hashes, [NEAP_FAR_SPACE] = space, [NEAP_FAR_READ] = read_it,
         [NEAP_FAR_OPEN] = open_it, [NEAP_FAR_REMOVE] = remove_it, [NEAP_FAR_MKDIR] = mkdir_it, [NEAP_FAR_RENAME] = rename_it,
         [NEAP_FAR_RECEIVE] = receive, [NEAP_FAR_PUBLISH] = publish, [NEAP_FAR_DISCARD] = discard, [NEAP_FAR_LOOK] = look,
         [NEAP_FAR_LOCK] = lock, [NEAP_FAR_HELD] = held, [NEAP_FAR_HOLD_SET] = hold_set, [NEAP_FAR_HOLD_GET] = hold_get,
@@ -191,6 +203,13 @@ bool neap_far_read_hash(const char *text, char hex[NEAP_HASH_HEX_SIZE], int64_t 
     memcpy(hex, text, NEAP_HASH_HEX_SIZE - 1);
     hex[NEAP_HASH_HEX_SIZE - 1] = 0;
     *size = bytes;
+    return true;
+}
+
+bool neap_far_is_hashes(const neap_buf *all) {
+    if (all->len && all->data[all->len - 1] != 0) return false;
+    for (size_t i = 0; i < all->len; i += strlen(all->data + i) + 1)
+        if (strlen(all->data + i) < NEAP_HASH_HEX_SIZE || !is_hash(all->data + i)) return false;
     return true;
 }
 

@@ -15,6 +15,7 @@ typedef enum {
     NEAP_FAR_STAT,                   /* PATH -> neap_far_read_stat */
     NEAP_FAR_LIST,                   /* PATH -> as neap_disk_list, unsorted */
     NEAP_FAR_HASH,                   /* PATH -> neap_far_read_hash */
+    NEAP_FAR_HASHES,                 /* PATH PATTERN -> as neap_disk_hashes, unsorted */
     NEAP_FAR_SPACE,                  /* PATH -> neap_far_read_space */
     NEAP_FAR_READ,                   /* PATH MOST -> at most MOST bytes */
     NEAP_FAR_OPEN,                   /* PATH -> a line with its size, then its bytes */
@@ -43,6 +44,7 @@ void neap_far_judge(neap_err *err, int status, const char *said, const char *doi
 
 bool neap_far_read_stat(const char *text, neap_disk_stat *out);
 bool neap_far_read_hash(const char *text, char hex[NEAP_HASH_HEX_SIZE], int64_t *size);
+bool neap_far_is_hashes(const neap_buf *answer);
 bool neap_far_read_space(const char *text, int64_t *free_bytes, int64_t *total_bytes);
 /* Entries sorted by bytes, in place. */
 bool neap_far_sort_list(neap_buf *list);

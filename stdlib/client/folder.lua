@@ -134,6 +134,18 @@ function methods:hash(name)
   return (raise.check(self.files.hash(inside(self, name), options(self))))
 end
 
+--- The SHA-256 of every file that fits a pattern ("*.sql", "*/migration.sql"), in one question, however many they are.
+---@param pattern string
+---@return { name: string, sha256: string }[] files sorted by bytes
+---@effect read
+function methods:hashes(pattern)
+  inside(self, pattern)
+  if pattern:find("[%[%]\\]") then raise("usage", ("\"%s\" is no pattern"):format(pattern), "A pattern has \"*\" and \"?\", and no brackets.") end
+  local found = raise.check(self.files.hashes(self.root, pattern, options(self)))
+  table.sort(found, function (a, b) return a.name < b.name end)
+  return found
+end
+
 --- The size of a file in bytes.
 ---@param name string
 ---@return integer

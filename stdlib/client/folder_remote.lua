@@ -6,7 +6,7 @@ local raise = require("core.raise")
 local session = require("client.host_session")
 
 -- The session's word for each of native.file's.
-local WORDS <const> = { stat = "stat", list = "list", read = "read_file", hash = "hash", space = "space", write = "write_file", remove = "remove" }
+local WORDS <const> = { stat = "stat", list = "list", read = "read_file", hash = "hash", hashes = "hashes", space = "space", write = "write_file", remove = "remove" }
 
 --- The directory, as the host is told.
 ---@param role string

@@ -13,4 +13,12 @@ function M.parse(json)
   return raise.check(native.parse(json))
 end
 
+--- The SHA-256 of a text, in hex.
+---@param content string
+---@return string
+---@effect pure
+function M.sha256(content)
+  return raise.check(native.sha256(content))
+end
+
 return M

@@ -50,11 +50,17 @@ function batch:beyond(of) return without(self:pending(), set_of(of.names)) end
 ---@effect read
 function batch:added(of) return without(applied(self), set_of(of.before)) end
 
---- Is each of these recorded as applied?
+--- Which of these are not recorded as applied.
+---@param names string[]
+---@return string[]
+---@effect read
+function batch:without(names) return without(names, set_of(applied(self))) end
+
+--- Is each of them?
 ---@param names string[]
 ---@return boolean
 ---@effect read
-function batch:has_all(names) return #without(names, set_of(applied(self))) == 0 end
+function batch:has_all(names) return #self:without(names) == 0 end
 
 --- Who is migrating this database now, by the lock of the tool, in sentences: at most one. Where the tool takes no lock there is nobody to see.
 ---@return string[]

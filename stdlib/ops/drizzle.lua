@@ -38,20 +38,21 @@ end
 
 --- The entries of the journal in its order, and what is wrong with the folder.
 ---@param folder table
----@return { name: string, file: string, when: integer }[] files
+---@return { name: string, file: string, sha256: string, when: integer }[] files
 ---@return string[] faults
 ---@effect read
 function M.files(folder)
-  local files, faults, listed = {}, {}, {}
+  local files, faults, listed, hashes, found = {}, {}, {}, {}, folder:hashes("*.sql")
+  for _, file in ipairs(found) do hashes[file.name] = file.sha256 end
   for _, entry in ipairs(text.parse(folder:read(journal)).entries or {}) do
     local file = { name = entry.tag, file = entry.tag .. ".sql", when = entry.when }
-    listed[file.file] = true
-    if folder:has(file.file) then files[#files + 1] = file
+    listed[file.file], file.sha256 = true, hashes[file.file]
+    if file.sha256 then files[#files + 1] = file
     else faults[#faults + 1] = ("%q is in the journal and has no file"):format(entry.tag) end
   end
-  for _, name in ipairs(folder:list()) do
-    if name:find("%.sql$") and not listed[name] then
-      faults[#faults + 1] = ("%q is in the folder and not in the journal: drizzle will never execute it"):format(name)
+  for _, file in ipairs(found) do
+    if not listed[file.name] then
+      faults[#faults + 1] = ("%q is in the folder and not in the journal: drizzle will never execute it"):format(file.name)
     end
   end
   return files, faults

@@ -111,9 +111,7 @@ function history:deploy(names)
   if not said then return end
   local failed = self:failed()[1]
   if failed then complain(self, said, ("%q failed on the server"):format(failed.name)) end
-  for _, name in ipairs(names) do
-    if not self:has(name) then complain(self, said, ("%q is still pending"):format(name)) end
-  end
+  for _, name in ipairs(self:without(names)) do complain(self, said, ("%q is still pending"):format(name)) end
 end
 
 --- Drop the database, if it is there, as long as it holds nothing but a history.
@@ -199,8 +197,10 @@ function history:unrecorded(last)
     schema = not db:has("SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = $1", own),
   }
   self:file(last)
-  for _, name in ipairs(self:names()) do
-    if not self:has(name) then list[#list + 1] = { key = name, last = last, makes = makes } end
+  local names, missing = self:names(), {}
+  for _, name in ipairs(self:without(names)) do missing[name] = true end
+  for _, name in ipairs(names) do
+    if missing[name] then list[#list + 1] = { key = name, last = last, makes = makes } end
     if name == last then return list end
   end
 end

@@ -56,15 +56,17 @@ end
 
 --- The migrations of the folder in the order in which Prisma takes them, and what is wrong with the folder.
 ---@param folder table
----@return { name: string, file: string }[] files
+---@return { name: string, file: string, sha256: string }[] files
 ---@return string[] faults
 ---@effect read
 function M.files(folder)
-  local files, faults = {}, {}
+  local files, faults, there = {}, {}, {}
+  for i, found in ipairs(folder:hashes("*/migration.sql")) do
+    local name = found.name:match("^[^/]+")
+    files[i], there[name] = { name = name, file = found.name, sha256 = found.sha256 }, true
+  end
   for _, name in ipairs(folder:list()) do
-    local file = name .. "/migration.sql"
-    if folder:has(file) then files[#files + 1] = { name = name, file = file }
-    elseif name:find("^%d+_") then faults[#faults + 1] = ("%q has no migration.sql (P3015)"):format(name) end
+    if name:find("^%d+_") and not there[name] then faults[#faults + 1] = ("%q has no migration.sql (P3015)"):format(name) end
   end
   table.sort(files, function (a, b) return a.name < b.name end)
   return files, faults

@@ -25,7 +25,7 @@ local function literal(text) return "'" .. text:gsub("'", "''") .. "'" end
 -- Which migrations were rehearsed, so that a mark of others is none.
 local function mark_of(history, names)
   local words = {}
-  for i, name in ipairs(names) do words[i] = ("%s %s"):format(history:file(name).sha256:sub(1, 12), name) end
+  for i, file in ipairs(history:some(names)) do words[i] = ("%s %s"):format(file.sha256:sub(1, 12), file.name) end
   return "rehearsed: " .. table.concat(words, ", ")
 end
 

@@ -77,9 +77,9 @@ function trial:make()
   if history.db:exists(self.name) then history.db:drop_database(self.name) end
   history.db:create_database(self.name)
   local states = { { 0, "", schema.of(db, self:except()), nil } }
-  for i, file in ipairs(history:files()) do
-    local failed = attempt(db, history.folder:read(file.file))
-    states[i + 1] = table.pack(i, file.name, schema.of(db, self:except()), failed)
+  for i, held in ipairs(history:texts(history:names())) do
+    local failed = attempt(db, held.text)
+    states[i + 1] = table.pack(i, held.name, schema.of(db, self:except()), failed)
     states[i + 1].n = 4
   end
   states[1].n = 4
@@ -178,7 +178,7 @@ function trial:changes(name)
 end
 
 function trial:changes_rows(name)
-  for _, statement in ipairs(script.read(self.history.folder:read(self.history:file(name).file))) do
+  for _, statement in ipairs(script.read(self.history:texts({ name })[1].text)) do
     if statement.rows then return true end
   end
   return false

@@ -1,6 +1,7 @@
 -- postgres/fresh-database and postgres/migrate on the set-ups, with the real drizzle-kit here and the database there; and with the
--- tool where the guides have it: on the host of the containers, in a container.
+-- tool where the guides have it: on the server with everything on it (the real Prisma), on the host of the containers, in a container.
 
+local kept = require "tests.support.kept"
 local migrating = require "tests.support.migrating"
 local setups = require "tests.support.setups"
 local suite = require "tests.support.suite"
@@ -37,6 +38,56 @@ describe("migrations", function ()
       assert.equal("0", at.pg.sql("select count(*) from pg_database where datname like 'rehearsal\\_\\_%'"))
     end)
   end
+end)
+
+describe("migrations and their tool on the one server that has everything", function ()
+  local BASE <const> = [[
+    CREATE TABLE "Customer" (id serial PRIMARY KEY, name text NOT NULL, email varchar(40));
+    CREATE TABLE "Order" (id serial PRIMARY KEY);
+    CREATE TYPE "Role" AS ENUM ('USER');]]
+
+  it("are set up afresh and then deployed, with the real Prisma", function ()
+    local at, why = migrating.open("plain", "prisma", { { "2_base", BASE } })
+    if not at then return pending(why) end
+    local database = database_of(at)
+    at.ends(0, { "run", "postgres/fresh-database", "--database", database, "--tables", "2", "--no-input" })
+    at.ends(0, { "run", "postgres/fresh-database", "--database", database, "--tables", "2", "--no-input" })
+    assert.same({ "migrate resolve --applied 1_init", "migrate deploy" }, at.calls())
+    at.pend("3_more", "CREATE TABLE more (id int);\n")
+    local words = { "postgres/migrate", "--database", database, table.unpack(migrating.gates) }
+    local plan = at.plan(words)
+    at.ends(0, { "run", "--no-input", table.unpack(words) })
+    local run = at.latest()
+    local wrong, writes = kept.compare(plan, at.records(run), run)
+    assert.same({}, wrong)
+    assert.is_true(writes > 5)
+    at.ends(0, { "run", "--no-input", table.unpack(words) })
+    assert.equal(3, #at.calls())
+    assert.equal("1_init,2_base,3_more", at.pg.sql("select string_agg(migration_name, ',' order by migration_name) from _prisma_migrations where finished_at is not null", database))
+    assert.equal("0", at.shadows())
+  end)
+
+  it("are asked for in few commands, however many they are", function ()
+    local many = {}
+    for i = 10, 39 do many[#many + 1] = { i .. "_made", ("CREATE TABLE made%d (id int);\n"):format(i) } end
+    local at, why = migrating.open("plain", "prisma", many, { program = "/bin/false" })
+    if not at then return pending(why) end
+    local function asked_for()
+      local before = at.hosts.server.commands()
+      assert.equal(2, at.neap({ "plan", "postgres/migrate", table.unpack(migrating.gates) }).code)
+      return at.hosts.server.commands() - before
+    end
+    local pending_ones = asked_for()                 -- what is pending is read, once
+    local list = {}
+    for _, one in ipairs(many) do
+      list[#list + 1] = ("('%s', '%s', now(), '%s', 1)"):format(one[1], require("native.text").sha256(one[2]), one[1])
+      if #list == #many - 1 then break end
+    end
+    at.pg.sql("insert into _prisma_migrations (id, checksum, finished_at, migration_name, applied_steps_count) values " .. table.concat(list, ","), at.database)
+    local recorded = asked_for()
+    assert.equal(pending_ones - 29, recorded)
+    assert.is_true(recorded <= 70, recorded .. " commands")
+  end)
 end)
 
 describe("the migration tool", function ()

@@ -1,4 +1,5 @@
 -- A folder that lies on a host: the words of a folder, and streams in one pass between a container's or host's command and a file there.
+local child = require "tests.support.child"
 local folders = require "client.folder"
 local hosts = require "client.host"
 local servers = require "tests.support.servers"
@@ -62,6 +63,33 @@ describe("a folder on a host", function ()
       assert.equal(root .. "/x", folder:path "x")
       folder:remove "a.sql"
       assert.is_nil(get "a.sql")
+    end)
+  end)
+
+  it("hashes all files that fit a pattern, whatever they are called, in one command", function ()
+    local odd <const> = { "$(touch x)", "-n", "a b", "q'\"\\", "new\nline", "*", "sub/{a,b}", "sub/.dot", "sub/~" }
+    T.run(function ()
+      local folder, done <close> = bind { path = directory(), on = "iris" }
+      assert.is_table(done)
+      child.must { argv = { "mkdir", root .. "/sub", root .. "/shut", root .. "/dir.sql" } }
+      for _, name in ipairs(odd) do suite.write(root .. "/" .. name, name) end
+      child.must { argv = { "ln", "-s", "nowhere", root .. "/gone" } }
+      local before, all = iris.commands(), {}
+      for _, pattern in ipairs { "*", "sub/*" } do
+        for _, found in ipairs(folder:hashes(pattern)) do
+          assert.equal(text.sha256(found.name), found.sha256)
+          all[#all + 1] = found.name
+        end
+      end
+      assert.equal(before + 2, iris.commands())
+      table.sort(odd)
+      table.sort(all)
+      assert.same(odd, all)
+      assert.same({ "sub/~" }, { folder:hashes("s?b/~")[1].name })
+      assert.same({}, folder:hashes "none/*")
+      T.mode(root .. "/shut", 0)
+      local ok, err = pcall(folder.hashes, folder, "*/a")
+      assert.is_true(ok and not iris.uid and T.uid() == 0 or err.message:find "Permission denied" ~= nil)      -- nothing is shut to root
     end)
   end)
 

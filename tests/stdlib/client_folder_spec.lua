@@ -38,6 +38,31 @@ describe("a folder", function()
     end)
   end)
 
+  it("hashes all files that fit a pattern, in one question", function()
+    local function names(pattern)
+      local list = {}
+      for i, found in ipairs(folder:hashes(pattern)) do
+        assert.equal(folder:hash(found.name), found.sha256)
+        list[i] = found.name
+      end
+      return list
+    end
+    put(".hidden.sql", "four")
+    put("sub/a.sql", "")
+    os.execute(("mkdir %s/a-b %s/x.sql && ln -s ../b.sql %s/sub/link.sql && ln -s nowhere %s/sub/gone.sql"):format(dir, dir, dir, dir))
+    put("a-b/c.sql", "five")
+    T.run(function()
+      assert.same({ ".hidden.sql", "a.sql", "b.sql" }, names("*.sql"))       -- x.sql is a directory
+      assert.same({ "a-b/c.sql", "sub/c.sql" }, names("*/c.sql"))
+      assert.same({ "sub/a.sql", "sub/c.sql", "sub/link.sql" }, names("sub/*"))
+      assert.same({ "a+b.txt" }, names("a+?.txt"))
+      assert.same({}, names("none/*.sql"))
+    end)
+    for _, pattern in ipairs { "/etc/*", "../*", "*/../../*", "" } do fails("usage", function() folder:hashes(pattern) end) end
+    assert.matches("no brackets", fails("usage", function() folder:hashes("[ab].sql") end).hint)
+    assert.matches("no such file", fails("remote", function() folders.bind("f", { path = dir .. "/none" }):hashes("*") end).message)
+  end)
+
   it("answers questions about a file", function()
     T.run(function()
       assert.is_true(folder:has("sub/c.sql"))

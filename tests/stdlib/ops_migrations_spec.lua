@@ -8,7 +8,14 @@ local function folder_of(files)
   return {
     has = function (_, name) return files[name] ~= nil end,
     read = function (_, name) return files[name] end,
-    hash = function (_, name) return "sha:" .. files[name] end,
+    hashes = function (_, pattern)
+      local list, fits = {}, "^" .. pattern:gsub("%.", "%%."):gsub("%*", "[^/]*") .. "$"
+      for name, held in pairs(files) do
+        if name:find(fits) then list[#list + 1] = { name = name, sha256 = "sha:" .. held } end
+      end
+      table.sort(list, function (a, b) return a.name < b.name end)
+      return list
+    end,
     list = function ()
       local seen, names = {}, {}
       for name in pairs(files) do

@@ -1,7 +1,7 @@
 -- sshd.lua: real OpenSSH servers, as servers.sshd and servers.ssh_home.
 --
 --   local hermes = servers.sshd{ name = "hermes" }        127.0.0.2; atlas is 127.0.0.3, iris is 127.0.0.4, others 127.0.0.5
---   hermes.address  .port  .user  .home  .dir  .key("ed25519")  .host_line{"ecdsa"}  .fingerprint("ed25519")  .log()
+--   hermes.address  .port  .user  .home  .dir  .key("ed25519")  .host_line{"ecdsa"}  .fingerprint("ed25519")  .log()  .commands()
 --   hermes.processes()  .kill_sessions()  .stop()  .start()  .remove()
 --   local home = servers.ssh_home{ hermes = hermes, iris = iris }     ssh -F home.config hermes true
 --
@@ -237,6 +237,9 @@ local function add_words(server)
     file:close()
     return text
   end
+
+  --- How many commands it has begun.
+  function server.commands() return select(2, server.log():gsub("Starting session: command", "")) end
 
   --- Path of a private key that may log in; a kind that was not asked for before is made and let in.
   ---@param kind? string "ed25519" (the default), "ecdsa" or "rsa"

@@ -1,6 +1,5 @@
 -- machines.lua: the set-ups without containers, for setups.lua: `plain`, one server with everything on it, and `direct`, a URL and local
--- tools. Both have the same PostgreSQL and Redis; what differs is how neap comes to them. The folder of migrations is local on both, as their tool is: read
--- through the server, a preview of postgres/migrate asks for more than a thousand files, one command each.
+-- tools. Both have the same PostgreSQL and Redis; what differs is how neap comes to them.
 
 local child = require "tests.support.child"
 local servers = require "tests.support.servers"
@@ -18,8 +17,8 @@ local PLAIN <const> = [[
   redis = redis { on = "server", url = "redis://127.0.0.1:$cache/0", password = secret { env = "REDIS_PASSWORD" } },
   data = folder { on = "server", path = "$data" },
   backups = folder { on = "server", path = "$backups" },
-  migrations = folder { path = "$migrations" },
-  migrate = command { argv = { "$tool" } },
+  migrations = folder { on = "server", path = "$migrations" },
+  migrate = command { on = "server", argv = { "$tool" }, env = { PATH = "$path" } },
   check = command { argv = { "ssh", "-F", "$config", "root@server", "redis-check-rdb" } },
   app = service { on = "server", ]] .. APP .. [[ },
   site = url { on = "server", behind = "app", url = "http://127.0.0.1:$site", health = "/health" },
@@ -87,7 +86,7 @@ function M.plain()
   local setup, why = common "plain"
   if not setup then return nil, why end
   local home = servers.ssh_home { server = server }
-  setup.entries, setup.hosts, setup.words.config = PLAIN, { server = server }, home.config
+  setup.entries, setup.hosts, setup.words.config, setup.words.path = PLAIN, { server = server }, home.config, os.getenv("PATH")
 
   function setup.new_backups()
     child.must { argv = { "sh", "-c", 'rm -rf "$1" && mkdir -m 700 "$1"', "sh", server.home .. "/backups" } }
