@@ -206,10 +206,11 @@ describe("postgres/restore-to-time", function ()
     assert.is_nil(T.entries(at.second))
   end)
 
-  it("is made on a host, from an archive that is elsewhere #long", function ()
-    local hermes = servers.sshd { name = "hermes" }
-    local at = first.open { directory = hermes.home .. "/second", on = "hermes",
-      more = ('hermes = host { ssh = "hermes", config = "%s" },'):format(servers.ssh_home({ hermes = hermes }).config) }
+  it("is made on a host, from base backups and an archive that are on another", function ()
+    local hermes, iris = servers.sshd { name = "hermes" }, servers.sshd { name = "iris" }
+    local config = servers.ssh_home({ hermes = hermes, iris = iris }).config
+    local at = first.open { directory = hermes.home .. "/second", on = "hermes", kept = { on = "iris", server = iris },
+      more = ('hermes = host { ssh = "hermes", config = "%s" }, iris = host { ssh = "iris", config = "%s" },'):format(config, config) }
     at.ends(0, at.wants("run", first.at.between, MONDAY))
     right(at)
     at.ends(0, { "undo", at.latest(), "--no-input" })

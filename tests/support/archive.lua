@@ -77,8 +77,8 @@ end
 local INVENTORY <const> = [[
 environment "demo" {
   %s
-  bases = folder { path = "%s/bases" },
-  archive = folder { path = "%s/wal" },
+  bases = folder { path = "%s/bases"%s },
+  archive = folder { path = "%s/wal"%s },
   second = cluster { directory = "%s", bin = "%s", port = %d, user = "admin"%s },
 }
 ]]
@@ -157,19 +157,24 @@ local function add_second(at, first)
   end
 end
 
---- A place of its own. options: bin (where the programs are), port, directory (of the second cluster), on (the role it stands on), password (it
---- is asked over its port), more (entries of the inventory).
+--- A place of its own. options: bin (where the programs are), port, directory (of the second cluster), on (the role it stands on), kept
+--- (the host that base backups and archive lie on: on, its role; server, the sshd), password (it is asked over its port), more (entries of the inventory).
 local function open(first, options)
   options = options or {}
-  local dir = T.directory(first.dir .. "/o")
-  local at = { dir = dir, second = options.directory or dir .. "/second", wal = dir .. "/wal", bases = dir .. "/bases", home = suite.temp(), port = options.port or T.free_port() }
+  local dir, kept = T.directory(first.dir .. "/o"), options.kept
+  local from = kept and kept.server.home or dir
+  local at = { dir = dir, second = options.directory or dir .. "/second", wal = from .. "/wal", bases = from .. "/bases", home = suite.temp(), port = options.port or T.free_port() }
   at.state, at.inventory = at.home .. "/state", dir .. "/inventory.lua"
   if user() then T.owner(dir, user()) end
-  as_server(first.pg, { "cp", "-al", first.wal, first.bases, dir })      -- links: whoever spoils a file replaces it
+  if kept then
+    child.must { argv = { "cp", "-r", first.wal, first.bases, from } }
+    if user() then child.must { argv = { "chown", "-R", tostring(kept.server.uid), at.wal, at.bases } } end
+  else as_server(first.pg, { "cp", "-al", first.wal, first.bases, dir }) end      -- links: whoever spoils a file replaces it
   for _, place in ipairs { dir, at.home } do os.execute(("ln -s '%s/runbooks' '%s/runbooks'"):format(os.getenv("PWD"), place)) end
   local more = options.on and (', on = "%s"'):format(options.on) or user() and ', as = "postgres"' or ""
   if options.password then more = more .. ', password = secret { env = "ADMIN_PASSWORD" }' end
-  suite.write(at.inventory, INVENTORY:format(options.more or "", dir, dir, at.second, options.bin or first.pg.bin, at.port, more))
+  local on = kept and (', on = "%s"'):format(kept.on) or ""
+  suite.write(at.inventory, INVENTORY:format(options.more or "", from, on, from, on, at.second, options.bin or first.pg.bin, at.port, more))
   add_words(at)
   add_second(at, first)
   suite.after(function ()
