@@ -51,7 +51,9 @@ bool neap_ssh_config_check_name(const char *name, neap_err *err) {
 
 /* Ending -------------------------------------------------------------------------------------------------------------------------- */
 
+/* What the streams say while they are freed ends nothing any more. */
 static void stop_child(neap_ssh_config *q) {
+    q->open = 0;
     neap_ssh_shared_free(q->shared);
     q->shared = NULL;
     for (int i = 0; i < 2; i++) {

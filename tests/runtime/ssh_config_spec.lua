@@ -317,6 +317,13 @@ describe("ssh_config", function()
     assert.matches("Match exec", err.hint)
   end)
 
+  -- What ssh started may keep its streams open when it is over itself; the deadline then frees them, and they must not end the question again.
+  it("are given up once when something of them keeps a stream open", function ()
+    local host, err = ask("Match exec \"sleep 2 &\"\n  User x\n", "a", { within_ms = 300 })
+    assert.is_nil(host)
+    assert.equal("timeout", err.code)
+  end)
+
   it("say that there is no ssh program", function()
     local path = os.getenv "PATH"
     T.setenv("PATH", "/nowhere")
