@@ -43,8 +43,8 @@ void neap_docker_exec_free(neap_docker_exec *x) {
     x->killer = NULL;
     neap_docker_call_free(x->call);
     x->call = NULL;
-    neap_timer_free(x->turn), neap_timer_free(x->pause), neap_timer_free(x->late), neap_timer_free(x->silence);
-    x->turn = x->pause = x->late = x->silence = NULL;
+    neap_timer_free(x->turn), neap_timer_free(x->pause), neap_timer_free(x->late), neap_timer_free(x->silence), neap_timer_free(x->breath);
+    x->turn = x->pause = x->late = x->silence = x->breath = NULL;
     neap_exec_close_wire(x);
     neap_exec_serve(x);
     neap_exec_release(x);

@@ -37,7 +37,8 @@ struct neap_docker_exec {
 
     neap_docker_call *call;           /* the question under way */
     neap_stream *wire;                /* NULL: not there yet, or ended */
-    bool pulling, stopping;
+    bool pulling, stopping, breathing;
+    long long pulled;                 /* bytes that came over the wire */
     bool open;                        /* stdin may be written: the command is there */
     neap_buf early;                   /* what was written before */
     neap_stream_done_fn early_done;   /* NULL: nothing was */
@@ -49,7 +50,7 @@ struct neap_docker_exec {
     neap_buf greeting, system;        /* what came before the greeting; an error of the Engine's own */
     neap_err lost;                    /* how the wire broke */
     exec_output out[3];               /* [0].face is stdin */
-    neap_timer *turn, *pause, *late, *silence;
+    neap_timer *turn, *pause, *late, *silence, *breath;
     int64_t asked, patience;          /* since when the Engine has no status; how long until it is asked again */
 
     int status;                       /* -1: not known */

@@ -5,13 +5,17 @@
  *
  * stdout and stderr come in frames and are sorted into two queues. The connection is read on while both queues are below the window,
  * wanted or not: the end must be seen also by who only waits for it. A reader gets what is queued in one piece. A queue that is full
- * stops the connection, and with it the command: that is backpressure. */
+ * stops the connection, and with it the command: that is backpressure.
+ *
+ * The Engine hands on what its shim reads, often 4 KiB at a time, and each piece would cost a turn of the loop, a hash and a hand-over to
+ * the disk's thread while the Engine wants the processor too. So behind the first MiB a small piece is followed by a breath of a
+ * millisecond: meanwhile the next pieces gather in the socket. */
 #include "drive/docker_exec_private.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { PIECE_SIZE = 64 * 1024, SYSTEM_SIZE = 4096 };
+enum { PIECE_SIZE = 256 * 1024, SYSTEM_SIZE = 4096, BULK = 1 << 20, SMALL = 48 * 1024, BREATH_MS = 1 };
 
 static const neap_stream_class input_class, output_class;
 
@@ -22,9 +26,23 @@ static bool is_full(const exec_output *o) { return o->queue.len >= NEAP_EXEC_WIN
 static void on_wire(void *arg, const char *data, ssize_t len, const neap_err *err);
 
 void neap_exec_pull(neap_docker_exec *x) {
-    if (x->freed || !x->wire || x->pulling || is_full(&x->out[1]) || is_full(&x->out[2])) return;
+    if (x->freed || !x->wire || x->pulling || x->breathing || is_full(&x->out[1]) || is_full(&x->out[2])) return;
     x->pulling = true;
     neap_stream_read(x->wire, PIECE_SIZE, on_wire, x);
+}
+
+static void on_breath(void *arg) {
+    neap_docker_exec *x = arg;
+    x->breathing = false;
+    neap_exec_hold(x);
+    neap_exec_pull(x);
+    neap_exec_release(x);
+}
+
+static void breathe(neap_docker_exec *x, size_t len) {
+    x->pulled += (long long)len;
+    x->breathing = x->breath && x->pulled > BULK && len < SMALL;
+    if (x->breathing) neap_timer_start(x->breath, BREATH_MS);
 }
 
 /* "TOKEN pid ticks\n" in what came so far. What stands before it was printed by whatever the shell reads when it starts; what stands behind
@@ -73,7 +91,7 @@ static void on_wire(void *arg, const char *data, ssize_t len, const neap_err *er
     x->pulling = false;
     if (x->stopping) return;
     neap_exec_hold(x);
-    if (len > 0) sort(x, data, (size_t)len);
+    if (len > 0) sort(x, data, (size_t)len), breathe(x, (size_t)len);
     if (x->state == GREETING && len > 0 && read_greeting(x)) neap_exec_greeted(x);
     if (len <= 0 || x->frames.broken || x->greeting.len > NEAP_EXEC_GREETING) on_wire_end(x, len < 0 ? err : NULL);
     if (!x->freed) neap_exec_serve(x);
@@ -279,6 +297,7 @@ void neap_exec_open_streams(neap_docker_exec *x) {
         x->out[n].face.class = n ? &output_class : &input_class;
     }
     x->turn = neap_timer_new(neap_docker_loop(x->engine), on_turn, x);
+    x->breath = neap_timer_new(neap_docker_loop(x->engine), on_breath, x);
 }
 
 neap_stream *neap_docker_exec_stream(neap_docker_exec *x, int n) {
