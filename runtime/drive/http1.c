@@ -13,7 +13,7 @@
 
 #include "loop/timer.h"
 
-enum { PIECE_SIZE = 64 * 1024 };
+enum { PIECE_SIZE = 256 * 1024 };                     /* what is not filled costs no memory */
 
 struct neap_http1 {
     neap_stream face;                 /* first: what neap_http1_stream gives */

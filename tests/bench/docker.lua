@@ -74,12 +74,17 @@ local function stream(place)
   local samples = bench.turns(math.min(bench.rounds, 3), {
     { "limit", function () return limit(1, table.unpack(words)) end },
     { "neap", function () return place.neap("stream", { steps = true }) end },
+    { "proven", function ()
+      local line = ("docker exec %s %s >%s/proven.bin && sha256sum %s/proven.bin && sync %s/proven.bin"):format(box.id, table.concat(words, " "), place.files, place.files, place.files)
+      return bench.measure({ "sh", "-c", line }, { env = { DOCKER_HOST = engine.url, DOCKER_CONFIG = engine.dir .. "/client" } })
+    end },
     { "docker", function ()
       local line = ("docker exec %s %s >%s/docker.bin"):format(box.id, table.concat(words, " "), place.files)
       return bench.measure({ "sh", "-c", line }, { env = { DOCKER_HOST = engine.url, DOCKER_CONFIG = engine.dir .. "/client" } })
     end },
   })
   bench.line("docker exec / neap, time", bench.ratio(samples, "docker", "neap"), { least = 0.9 }, ("%.0f MB/s"):format(MIB * 1.048576 / bench.middle(samples, "neap")))
+  bench.line("docker exec, then sha256sum and sync / neap, time", bench.ratio(samples, "proven", "neap"), {})
   bench.line("neap / limit that keeps nothing, time", bench.ratio(samples, "neap", "limit"), {})
   bench.line("neap, peak memory", bench.middle(samples, "neap", "peak"), { most = 16, unit = "MB" })
 end
