@@ -81,13 +81,24 @@ void neap_buf_addf(neap_buf *b, const char *format, ...) {
 void neap_buf_addv(neap_buf *b, const char *format, va_list args) {
     va_list again;
     va_copy(again, args);
-    int len = vsnprintf(NULL, 0, format, args);
-    if (len >= 0) {
+    grow(b, 0);
+    size_t room = b->cap - b->len;
+    int len = vsnprintf(b->data + b->len, room, format, args);
+    if (len >= 0 && (size_t)len >= room) {         /* most fit at once; this one did not */
         grow(b, (size_t)len);
         vsnprintf(b->data + b->len, (size_t)len + 1, format, again);
-        b->len += (size_t)len;
     }
+    if (len >= 0) b->len += (size_t)len;
+    b->data[b->len] = 0;
     va_end(again);
+}
+
+void neap_buf_addi(neap_buf *b, long long number) {
+    char digits[24], *at = digits + sizeof digits;
+    unsigned long long rest = number < 0 ? 0ULL - (unsigned long long)number : (unsigned long long)number;
+    do *--at = (char)('0' + rest % 10); while (rest /= 10);
+    if (number < 0) *--at = '-';
+    neap_buf_add(b, at, (size_t)(digits + sizeof digits - at));
 }
 
 /* Cleared, so that the promise of a NUL behind `len` holds however much of the room is used. */

@@ -20,6 +20,7 @@ void  neap_buf_adds(neap_buf *b, const char *text);
 void  neap_buf_addc(neap_buf *b, char c);
 void  neap_buf_addf(neap_buf *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void  neap_buf_addv(neap_buf *b, const char *format, va_list args);
+void  neap_buf_addi(neap_buf *b, long long number);  /* in decimal */
 char *neap_buf_room(neap_buf *b, size_t len);        /* writable room for len bytes behind data+len; then b->len += used */
 void  neap_buf_drop(neap_buf *b, size_t len);        /* forget the first len bytes */
 void  neap_buf_clear(neap_buf *b);                   /* len = 0, memory kept */

@@ -20,7 +20,7 @@ static size_t sequence(const unsigned char *t, size_t len) {
 bool neap_json_is_utf8(const char *text, size_t len) {
     const unsigned char *t = (const unsigned char *)text;
     while (len > 0) {
-        size_t n = sequence(t, len);
+        size_t n = *t < 0x80 ? 1 : sequence(t, len);
         if (n == 0) return false;
         t += n;
         len -= n;
@@ -50,11 +50,25 @@ static unsigned harmful(const unsigned char *t, size_t n) {
     return turns ? c : 0;
 }
 
+/* How many bytes from here on go out as they are. */
+static size_t plain(const unsigned char *t, size_t len) {
+    size_t n = 0;
+    while (n < len && t[n] >= 0x20 && t[n] < 0x7F && t[n] != '"' && t[n] != '\\') n++;
+    return n;
+}
+
 void neap_json_string(neap_buf *out, const char *text, size_t len) {
     const unsigned char *t = (const unsigned char *)text;
     neap_buf_addc(out, '"');
     while (len > 0) {
-        size_t n = sequence(t, len);
+        size_t n = plain(t, len);
+        if (n) {
+            neap_buf_add(out, t, n);
+            t += n;
+            len -= n;
+            continue;
+        }
+        n = sequence(t, len);
         unsigned bad = harmful(t, n);
         if (bad) neap_buf_addf(out, "\\u%04x", bad);
         else if (n > 1) neap_buf_add(out, t, n);
@@ -80,5 +94,5 @@ void neap_json_member(neap_buf *out, const char *name, const char *text) {
 
 void neap_json_member_int(neap_buf *out, const char *name, long long value) {
     member_name(out, name);
-    neap_buf_addf(out, "%lld", value);
+    neap_buf_addi(out, value);
 }

@@ -1,4 +1,4 @@
-/* json.h -- writing JSON text. Reading is jansson's business. */
+/* json.h -- writing JSON text. Reading is script/value_decode.c. */
 #ifndef NEAP_BASE_JSON_H
 #define NEAP_BASE_JSON_H
 

@@ -25,11 +25,20 @@ local function words_of(e)
   return "FAIL  " .. words .. (e.body.actual ~= nil and ": " .. tostring(e.body.actual) or "")
 end
 
+-- As they came: most runs never show them.
 local function remember(self, e)
   local tail, words = self.tail, words_of(e)
   if not words then return end
-  for _, line in ipairs(self.style:wrap(self.style:clean(words, true), self.style.width - 4)) do tail[#tail + 1] = "    " .. line end
-  while #tail > evidence_lines do table.remove(tail, 1) end
+  tail[#tail + 1] = words
+  if #tail > evidence_lines then table.remove(tail, 1) end
+end
+
+local function tail_lines(self)
+  local lines = {}
+  for _, words in ipairs(self.tail) do
+    for _, line in ipairs(self.style:wrap(self.style:clean(words, true), self.style.width - 4)) do lines[#lines + 1] = "    " .. line end
+  end
+  return table.move(lines, math.max(#lines - evidence_lines + 1, 1), #lines, 1, {})
 end
 
 local function head(story, s)
@@ -50,10 +59,10 @@ local function page(self)
   local room = page_lines - #top - 3
   for n, line in ipairs(facts) do if n <= room then out[#out + 1] = line end end
   local left = page_lines - #out - 3
-  local first = math.max(#self.tail - left + 2, 1)
-  if left > 2 and #self.tail > 0 then
+  local tail = tail_lines(self)
+  if left > 2 and #tail > 0 then
     add { "", "  last words of the step" }
-    for n = first, #self.tail do out[#out + 1] = self.tail[n] end
+    for n = math.max(#tail - left + 2, 1), #tail do out[#out + 1] = tail[n] end
   end
   while #out > page_lines - 2 do out[#out] = nil end
   add { "", last }
