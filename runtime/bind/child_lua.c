@@ -4,9 +4,8 @@
  *     local copied = child:stdout():pipe(file)
  *     local result = child:wait()                    -- {status=} or {signal=}
  *
- * The handle is made before the child; the child's pid is durable before start returns. The outcome belongs to the intent
- * of start and is written when the end is seen: by wait, by stop, or at the end of the scope. A handle that is
- * collected kills its group without a word; the intent then stays open, and that is the truth.
+ * The handle (started.h) is made before the child; the child's pid is durable before start returns. A handle that is collected kills its
+ * group.
  */
 #include <lauxlib.h>
 #include <stdlib.h>
@@ -14,22 +13,17 @@
 
 #include "bind/command.h"
 #include "bind/process_lua.h"
-#include "bind/stream_lua.h"
-#include "script/function.h"
+#include "bind/started.h"
 #include "script/raise.h"
-#include "script/task.h"
 
-#define CHILD_META "neap.child"
-
-enum { GRACE_MS = 5000, OP_INDEX = 2, HANDLE_INDEX = 3, OP_VALUE = 1, STREAM_VALUE = 2 };
+enum { OP_INDEX = 2, HANDLE_INDEX = 3 };
 
 typedef struct start_op start_op;
 
 typedef struct handle {
-    neap_child *child;            /* NULL: not started, or closed */
-    start_op *origin;             /* holds the gate; kept by user value OP_VALUE */
-    neap_op *waiter;
-    bool exited, on_request;
+    neap_started started;         /* first */
+    neap_child *child;
+    start_op *origin;             /* kept by the handle's user value */
     int status, signal;
 } handle;
 
@@ -41,19 +35,11 @@ struct start_op {
     neap_err failure;
 };
 
-static handle *check_handle(lua_State *L) { return luaL_checkudata(L, 1, CHILD_META); }
-
 static void on_exit_status(void *arg, int status, int signal) {
     handle *h = arg;
-    h->exited = true;
     h->status = status;
     h->signal = signal;
-    if (h->waiter) neap_op_finish(h->waiter);
-}
-
-static void close_child(handle *h) {
-    neap_child_free(h->child);
-    h->child = NULL;
+    neap_started_end(&h->started);
 }
 
 /* start -------------------------------------------------------------------------------------------- */
@@ -76,14 +62,14 @@ static void start_cancel(neap_op *op, bool force) {
 
 static void start_on_stop(lua_State *L, neap_op *op) {
     start_op *s = (start_op *)op;
-    close_child(s->handle);
+    neap_started_close(&s->handle->started);
     neap_gate_outcome(L, &s->gate, "unknown", "\"message\":\"stopped when it had just begun\"", NULL);
 }
 
 static int start_deliver(lua_State *L, neap_op *op) {
     start_op *s = (start_op *)op;
     if (s->failure.code) {
-        close_child(s->handle);
+        neap_started_close(&s->handle->started);
         if (s->failure.code == NEAP_E_JOURNAL) return neap_raise(L, &s->failure);
         neap_gate_outcome(L, &s->gate, "failed", NULL, &s->failure);
         return neap_fail(L, &s->failure);
@@ -102,15 +88,6 @@ static void start_drop(neap_op *op) {
 
 static const neap_op_class start_class = {"a command to begin", start_cancel, start_deliver, start_drop};
 
-/* [-0, +0, m] the three streams become user values of the handle. */
-static void open_streams(lua_State *L, handle *h) {
-    for (int n = 0; n < 3; n++) {
-        neap_stream_handle *stream = neap_stream_new_handle(L, 0);
-        stream->stream = neap_child_stream(h->child, n);
-        lua_setiuservalue(L, HANDLE_INDEX, STREAM_VALUE + n);
-    }
-}
-
 static int start_child(lua_State *L, neap_gate *g) {
     start_op *s = (start_op *)g;
     handle *h = s->handle;
@@ -119,12 +96,31 @@ static int start_child(lua_State *L, neap_gate *g) {
         neap_gate_outcome(L, g, "failed", NULL, &s->failure);
         return neap_fail(L, &s->failure);
     }
+    h->started.open = true;
     if (!neap_command_note_start(L, g, h->child, &s->note, on_durable, s)) neap_op_finish(&g->op);
-    open_streams(L, h);
+    neap_started_open_streams(L, HANDLE_INDEX);
     return neap_await(L, &g->op);
 }
 
-static void push_meta(lua_State *L);
+/* The handle ---------------------------------------------------------------------------------------- */
+
+static neap_stream *child_stream(neap_started *s, int n) { return neap_child_stream(((handle *)s)->child, n); }
+static void child_end(neap_started *s, lua_Integer grace_ms) { neap_child_end(((handle *)s)->child, grace_ms); }
+static void child_pid(lua_State *L, neap_started *s) { lua_pushinteger(L, neap_child_pid(((handle *)s)->child)); }
+static void child_tell(lua_State *L, neap_started *s) { lua_pushstring(L, ((handle *)s)->origin->command.argv[0]); }
+static void child_let_go(neap_started *s) { neap_child_free(((handle *)s)->child); }
+
+static int child_result(lua_State *L, neap_started *s) {
+    handle *h = (handle *)s;
+    neap_command_outcome(L, s->gate, &h->origin->command, h->status, h->signal, s->on_request);
+    lua_createtable(L, 0, 1);
+    lua_pushinteger(L, h->signal ? h->signal : h->status);
+    lua_setfield(L, -2, h->signal ? "signal" : "status");
+    return 1;
+}
+
+static const neap_started_class child_class = {.meta = "neap.child", .prefix = "command:", .stream = child_stream, .end = child_end,
+                                               .result = child_result, .pid = child_pid, .tell = child_tell, .let_go = child_let_go};
 
 int neap_process_start(lua_State *L) {
     lua_settop(L, 1);
@@ -132,138 +128,11 @@ int neap_process_start(lua_State *L) {
     s->failure = (neap_err)NEAP_ERR_INIT;
     neap_command_read(L, 1, &s->command);
     if (s->command.within_ms) neap_raisef(L, NEAP_E_USAGE, "start has no within_ms: stop the command, or wait under a deadline");
-    handle *h = s->handle = lua_newuserdatauv(L, sizeof *h, STREAM_VALUE + 2);
-    *h = (handle){.origin = s};
-    push_meta(L);
-    lua_setmetatable(L, HANDLE_INDEX);
-    lua_pushvalue(L, OP_INDEX);
-    lua_setiuservalue(L, HANDLE_INDEX, OP_VALUE);
+    s->handle = neap_started_new(L, sizeof *s->handle, &child_class, &s->gate, OP_INDEX, 0);
+    s->handle->origin = s;
     neap_command_act(&s->command, &s->gate);
     s->gate.start = start_child;
     s->gate.op.on_stop = start_on_stop;
     return neap_gate_enter(L, &s->gate);
 }
 
-/* wait and stop ------------------------------------------------------------------------------------ */
-
-typedef struct wait_op { neap_op op; handle *handle; bool ends; } wait_op;
-
-/* Waiting may be given up without harm to the child; its end belongs to stop and to the scope. An end that is
- * under way is not given up but forced. */
-static void wait_cancel(neap_op *op, bool force) {
-    wait_op *w = (wait_op *)op;
-    if (w->ends && !force) return;
-    if (w->ends && w->handle->child && !w->handle->exited) neap_child_end(w->handle->child, 0);
-    w->handle->waiter = NULL;
-    neap_op_finish(op);
-}
-
-static int wait_deliver(lua_State *L, neap_op *op) {
-    handle *h = ((wait_op *)op)->handle;
-    h->waiter = NULL;
-    neap_command_outcome(L, &h->origin->gate, &h->origin->command, h->status, h->signal, h->on_request);
-    lua_createtable(L, 0, 1);
-    lua_pushinteger(L, h->signal ? h->signal : h->status);
-    lua_setfield(L, -2, h->signal ? "signal" : "status");
-    return 1;
-}
-
-static void wait_drop(neap_op *op) {
-    wait_op *w = (wait_op *)op;
-    if (w->handle && w->handle->waiter == op) w->handle->waiter = NULL;
-}
-
-static const neap_op_class wait_class = {"the end of a command", wait_cancel, wait_deliver, wait_drop};
-
-static int await_end(lua_State *L, handle *h, bool ends) {
-    if (h->waiter) neap_raisef(L, NEAP_E_USAGE, "another task is waiting for this command");
-    wait_op *w = (wait_op *)neap_op_new(L, sizeof *w, &wait_class);
-    w->handle = h;
-    w->ends = ends;
-    if (h->exited) neap_op_finish(&w->op);
-    else h->waiter = &w->op;
-    return neap_await(L, &w->op);
-}
-
-static handle *check_started(lua_State *L) {
-    handle *h = check_handle(L);
-    if (!h->child) neap_raisef(L, NEAP_E_USAGE, "the command is closed");
-    return h;
-}
-
-/* child:wait() -> {status=} | {signal=}. Effect: pure. */
-static int child_wait(lua_State *L) { return await_end(L, check_started(L), false); }
-
-/* child:stop([grace_ms]) -> as wait: TERM to the group, the grace, KILL. Effect: that of start. */
-static int child_stop(lua_State *L) {
-    handle *h = check_started(L);
-    if (h->origin->gate.intended) neap_gate_check_act(L, "the command");
-    lua_Integer grace_ms = luaL_optinteger(L, 2, GRACE_MS);
-    h->on_request = !h->exited;
-    neap_child_end(h->child, grace_ms);
-    return await_end(L, h, true);
-}
-
-static int push_stream(lua_State *L, int n) {
-    check_started(L);
-    lua_getiuservalue(L, 1, STREAM_VALUE + n);
-    return 1;
-}
-
-/* child:stdin(), child:stdout(), child:stderr() -> stream. Effect: pure. */
-static int child_stdin(lua_State *L) { return push_stream(L, 0); }
-static int child_stdout(lua_State *L) { return push_stream(L, 1); }
-static int child_stderr(lua_State *L) { return push_stream(L, 2); }
-
-/* child:pid() -> number. Effect: pure. */
-static int child_pid(lua_State *L) {
-    lua_pushinteger(L, neap_child_pid(check_started(L)->child));
-    return 1;
-}
-
-/* Ends --------------------------------------------------------------------------------------------- */
-
-static int meta_gc(lua_State *L) {
-    close_child(check_handle(L));
-    return 0;
-}
-
-/* [-0, +0, m] its ends of the pipes, less those that another task is using. */
-static void close_streams(lua_State *L) {
-    for (int n = 0; n < 3; n++) {
-        lua_getiuservalue(L, 1, STREAM_VALUE + n);
-        neap_stream_handle *s = neap_to_stream_handle(L, -1);
-        if (s && s->stream && !s->reader && !s->writer) neap_stream_handle_close(s);
-        lua_pop(L, 1);
-    }
-}
-
-/* The scope ends: whoever still runs is stopped. */
-static int meta_close(lua_State *L) {
-    handle *h = check_handle(L);
-    if (!h->child) return 0;
-    if (h->origin->gate.intended && !h->exited) neap_gate_check_act(L, "the command");
-    close_streams(L);
-    if (!h->exited) neap_child_end(h->child, GRACE_MS);
-    return await_end(L, h, true);
-}
-
-static int meta_tostring(lua_State *L) {
-    handle *h = check_handle(L);
-    lua_pushfstring(L, "%s (%s)", h->origin->command.argv[0], !h->child ? "closed" : h->exited ? "ended" : "running");
-    return 1;
-}
-
-static const luaL_Reg methods[] = {{"wait", child_wait}, {"stop", child_stop}, {"stdin", child_stdin}, {"stdout", child_stdout},
-                                   {"stderr", child_stderr}, {"pid", child_pid}, {"close", meta_close}, {NULL, NULL}};
-static const luaL_Reg meta[] = {{"__close", meta_close}, {"__gc", meta_gc}, {"__tostring", meta_tostring}, {NULL, NULL}};
-
-/* [-0, +1, m] */
-static void push_meta(lua_State *L) {
-    if (!luaL_newmetatable(L, CHILD_META)) return;
-    neap_function_set(L, "command:", meta, 0);
-    neap_function_table(L, "command:", methods);
-    lua_setfield(L, -2, "__index");
-    lua_pushboolean(L, 0);
-    lua_setfield(L, -2, "__metatable");
-}
