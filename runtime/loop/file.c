@@ -24,7 +24,7 @@
 
 #include "base/buf.h"
 
-enum { PIECE_SIZE = 256 * 1024, AHEAD = 8 << 20 };
+enum { PIECE_SIZE = 256 * 1024, ROOM_STEP = 64 * 1024, ROOM_KEPT = PIECE_SIZE + ROOM_STEP, AHEAD = 8 << 20 };
 
 typedef struct request request;
 
@@ -50,11 +50,12 @@ struct request {
     char bytes[];
 };
 
+/* Rounded up, so that pieces of about one size share their memory. */
 static request *make_request(file *f, void *arg, size_t len) {
     request *r = f->spare;
     size_t room = r ? r->room : 0;
     if (room < len || !r) {
-        room = len;
+        room = (len + ROOM_STEP - 1) / ROOM_STEP * ROOM_STEP;
         r = neap_alloc(sizeof *r + room);
     } else {
         f->spare = NULL;
@@ -81,7 +82,7 @@ static void leave(file *f) {
 static void retire(request *r) {
     file *f = r->owner;
     request *other = f->spare;
-    bool keep = r->room <= PIECE_SIZE && (!other || r->room > other->room);
+    bool keep = r->room <= ROOM_KEPT && (!other || r->room > other->room);
     uv_fs_req_cleanup(&r->uv);
     if (keep) f->spare = r;
     free(keep ? other : r);
