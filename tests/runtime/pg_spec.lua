@@ -436,7 +436,7 @@ describe("native.pg", function()
 
     it("of a server that crashes is asked for when it is back", function()
       local fragile = servers.postgres { name = "pg-spec-crash" }
-      fragile.sql("CREATE TABLE item (id int); GRANT ALL ON item TO app")
+      fragile.sql("SET synchronous_commit = on; CREATE TABLE item (id int); GRANT ALL ON item TO app")        -- the crash must not take the table
       T.run(function()
         local connection <close> = assert(native.new { url = fragile.url("app", "postgres") })
         assert(connection:open())
