@@ -161,19 +161,19 @@ end
 --- (the host that base backups and archive lie on: on, its role; server, the sshd), password (it is asked over its port), more (entries of the inventory).
 local function open(first, options)
   options = options or {}
-  local dir, kept = T.directory(first.dir .. "/o"), options.kept
-  local from = kept and kept.server.home or dir
+  local dir, far = T.directory(first.dir .. "/o"), options.kept
+  local from = far and far.server.home or dir
   local at = { dir = dir, second = options.directory or dir .. "/second", wal = from .. "/wal", bases = from .. "/bases", home = suite.temp(), port = options.port or T.free_port() }
   at.state, at.inventory = at.home .. "/state", dir .. "/inventory.lua"
   if user() then T.owner(dir, user()) end
-  if kept then
+  if far then
     child.must { argv = { "cp", "-r", first.wal, first.bases, from } }
-    if user() then child.must { argv = { "chown", "-R", tostring(kept.server.uid), at.wal, at.bases } } end
+    if user() then child.must { argv = { "chown", "-R", tostring(far.server.uid), at.wal, at.bases } } end
   else as_server(first.pg, { "cp", "-al", first.wal, first.bases, dir }) end      -- links: whoever spoils a file replaces it
   for _, place in ipairs { dir, at.home } do os.execute(("ln -s '%s/runbooks' '%s/runbooks'"):format(os.getenv("PWD"), place)) end
   local more = options.on and (', on = "%s"'):format(options.on) or user() and ', as = "postgres"' or ""
   if options.password then more = more .. ', password = secret { env = "ADMIN_PASSWORD" }' end
-  local on = kept and (', on = "%s"'):format(kept.on) or ""
+  local on = far and (', on = "%s"'):format(far.on) or ""
   suite.write(at.inventory, INVENTORY:format(options.more or "", from, on, from, on, at.second, options.bin or first.pg.bin, at.port, more))
   add_words(at)
   add_second(at, first)

@@ -11,11 +11,15 @@ while servers && [ $tries -lt 100 ]; do sleep 0.1; tries=$((tries + 1)); done
 
 for engine in "$dir"/dk*; do [ ! -d "$engine" ] || engine_down "$engine"; done
 
+# Is it in a mount namespace that a server of ours made? What lies over /etc/passwd there is ours; the number of a namespace that is gone
+# is given to the next one, which may be another run's.
+is_inside() { grep -qE "/${dir##*/}/[^ /]+/passwd(//deleted)? /etc/passwd " "/proc/$1/mountinfo" 2>/dev/null; }
+
 # Pids of processes in the mount namespaces that our servers had, and of those whose environment names the run.
 strays() {
   if [ -s "$dir/notes/mounts" ]; then
     for pid in $(cd /proc && echo [0-9]*); do
-      mount=$(readlink "/proc/$pid/ns/mnt" 2>/dev/null) && grep -qxF "$mount" "$dir/notes/mounts" && echo "$pid"
+      mount=$(readlink "/proc/$pid/ns/mnt" 2>/dev/null) && grep -qxF "$mount" "$dir/notes/mounts" && is_inside "$pid" && echo "$pid"
     done
   fi
   (cd /proc && grep -lzF "NEAP_TEST_SUITE=$dir" [0-9]*/environ 2>/dev/null; grep -lzF "NEAP_TEST_SSHD=$dir/" [0-9]*/environ 2>/dev/null) | cut -d/ -f1

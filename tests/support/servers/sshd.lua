@@ -161,13 +161,23 @@ local function add_descendants(found, all)
   until not more
 end
 
+-- Is the process in the namespace that we made? The kernel gives the number of one that is gone to the next, which may be another suite's: what
+-- lies over /etc/passwd there is ours or not.
+local function is_inside(server, pid)
+  local file = io.open("/proc/" .. pid .. "/mountinfo")
+  local mounts = file and file:read("a") or ""
+  if file then file:close() end
+  local ours = server.dir:match("/[^/]+/[^/]+$") .. "/passwd"
+  return mounts:find(ours .. " /etc/passwd ", 1, true) ~= nil or mounts:find(ours .. "//deleted /etc/passwd ", 1, true) ~= nil
+end
+
 -- Every process that came in through this server, the listener not counted: {[pid] = name}. Without a namespace: the listener's
 -- descendants, those of sessions that outlived it, and whoever has its mark in the environment.
 local function processes(server)
   local found, all = {}, T.processes("NEAP_TEST_SSHD=" .. server.dir)
   local listener = server.process and server.process:pid()
   for pid, p in pairs(all) do
-    local is_ours = server.mount and p.mount == server.mount
+    local is_ours = server.mount and p.mount == server.mount and is_inside(server, pid)
     if not server.mount then is_ours = p.marked or server.sessions[pid] or pid == listener end
     if is_ours then found[pid] = p.name end
   end
