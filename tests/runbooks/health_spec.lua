@@ -11,7 +11,7 @@ describe("postgres/health", function ()
     pg = servers.postgres()
     database = pg.database()
     pg.sql([[create extension pg_stat_statements;
-      create table "or""ders" (id int primary key, a int, b int unique); create index idle on "or""ders" (a);
+      create table "or""ders" (id int primary key, a int, b int unique) with (autovacuum_enabled = off); create index idle on "or""ders" (a);
       insert into "or""ders" select i, i, i from generate_series(1, 1000) i; delete from "or""ders" where id % 2 = 0;
       alter table "or""ders" owner to owner]], database)
     -- A session says what it counted when it has ended, which is after psql has.
