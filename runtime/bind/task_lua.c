@@ -144,8 +144,8 @@ static int current(lua_State *L) {
 
 enum { UPVALUE_DEPTH = 4 };
 
-/* [-0, +0, m] append the upvalues of the function at `fn` to the list at `list`, and those of Lua functions among them. */
-static void add_upvalues(lua_State *L, int fn, int list, int seen, int depth) {
+/* [-0, +0, m] append the upvalues of the function at `fn` to the list at `list` of `len`, and those of Lua functions among them. */
+static void add_upvalues(lua_State *L, int fn, int list, int seen, int depth, lua_Integer *len) {
     lua_pushvalue(L, fn);
     if (lua_rawget(L, seen) != LUA_TNIL) {
         lua_pop(L, 1);
@@ -159,24 +159,24 @@ static void add_upvalues(lua_State *L, int fn, int list, int seen, int depth) {
     const char *name;
     for (int i = 1; (name = lua_getupvalue(L, fn, i)) != NULL; i++) {
         int value = lua_gettop(L);
-        lua_createtable(L, 0, 2);
         lua_pushstring(L, name);
-        lua_setfield(L, -2, "name");
+        lua_rawseti(L, list, ++*len);
         lua_pushvalue(L, value);
-        lua_setfield(L, -2, "value");
-        lua_seti(L, list, (lua_Integer)lua_rawlen(L, list) + 1);
-        if (depth > 0 && lua_isfunction(L, value) && !lua_iscfunction(L, value)) add_upvalues(L, value, list, seen, depth - 1);
+        lua_rawseti(L, list, ++*len);
+        if (depth > 0 && lua_isfunction(L, value) && !lua_iscfunction(L, value)) add_upvalues(L, value, list, seen, depth - 1, len);
         lua_pop(L, 1);
     }
 }
 
-/* upvalues(fn) -> list of {name, value} of the function and of the Lua functions it reaches. Effect: pure. */
+/* upvalues(fn) -> list of name, value, name, value, … of the function and of the Lua functions it reaches; a nil leaves a hole. Asked twice for
+ * every clause, hence flat. Effect: pure. */
 static int upvalues(lua_State *L) {
+    lua_Integer len = 0;
     luaL_checktype(L, 1, LUA_TFUNCTION);
     lua_settop(L, 1);
+    lua_createtable(L, 8, 0);
     lua_newtable(L);
-    lua_newtable(L);
-    add_upvalues(L, 1, 2, 3, UPVALUE_DEPTH);
+    add_upvalues(L, 1, 2, 3, UPVALUE_DEPTH, &len);
     lua_settop(L, 2);
     return 1;
 }

@@ -14,7 +14,7 @@
  *
  * Rejected: SQLite's own automatic checkpoint, which hides its failures; locking_mode=EXCLUSIVE, which would spare the shared
  * memory file but shut out `neap watch`; an extra descriptor of our own to fstat (closing it would drop SQLite's locks), so
- * identity is inode numbers by name, before and after each commit. */
+ * identity is inode numbers by name, looked at after each commit and before it is believed. */
 #include "guard/journal.h"
 
 #include <errno.h>
@@ -210,7 +210,6 @@ static bool refuse_dead(const neap_journal *j, neap_err *err) {
 static bool commit_batch(neap_journal *j, neap_err *err) {
     unsigned char hash[NEAP_HASH_SIZE];
     int64_t last = 0;
-    if (!is_ours(j, err)) return die(j, err);
     int rc = write_batch(j, &last, hash);
     if (rc == SQLITE_FULL && spend_ballast(j)) rc = write_batch(j, &last, hash);
     if (rc != SQLITE_OK) {
@@ -218,7 +217,7 @@ static bool commit_batch(neap_journal *j, neap_err *err) {
         else neap_err_set(err, NEAP_E_JOURNAL, "cannot write \"%s\": %s", j->file, sqlite3_errstr(rc));
         return die(j, err);
     }
-    /* A file that vanished meanwhile took the batch with it. */
+    /* A file that has vanished since the last commit took the batch with it. */
     if (!is_ours(j, err)) return die(j, err);
     memcpy(j->head, hash, sizeof hash);
     atomic_store(&j->durable, last);

@@ -11,12 +11,13 @@ local PHASE = { act = "act", undo = "act", after = "act" }
 
 -- After a resume a clause runs in a new Lua state, where a value that an earlier clause put into a local would silently be nil.
 local function check_upvalues(step, name, before, fn)
-  local after = task.upvalues(fn)
-  for i, value in ipairs(before) do
-    if not rawequal(value.value, after[i] and after[i].value) then
-      raise("invalid", ("%s changed the local \"%s\""):format(name, value.name),
+  local after, i = task.upvalues(fn), 1
+  while before[i] do                     -- a name, and its value behind it
+    if not rawequal(before[i + 1], after[i + 1]) then
+      raise("invalid", ("%s changed the local \"%s\""):format(name, before[i]),
         "It would be lost on resume: return the value from act and ask for it with step:result().", { where = step.where })
     end
+    i = i + 2
   end
 end
 
