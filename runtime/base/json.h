@@ -1,4 +1,4 @@
-/* json.h -- writing JSON text. Reading is script/value_decode.c. */
+/* json.h -- writing JSON text. Reading is jansson's business. */
 #ifndef NEAP_BASE_JSON_H
 #define NEAP_BASE_JSON_H
 

@@ -2,12 +2,14 @@
  * Bytes that are not UTF-8 become {"$bytes":"hex"}: rare, and readable by any tool. */
 #include "script/value.h"
 
+#include <jansson.h>
 #include <lauxlib.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/json.h"
+#include "script/function.h"
 
 enum { MAX_DEPTH = 64 };
 
@@ -172,4 +174,75 @@ bool neap_value_encode(lua_State *L, int index, neap_buf *out, neap_err *err) {
     bool ok = encode(&w, lua_absindex(L, index), 0);
     neap_buf_close(&w.path);
     return ok;
+}
+
+/* ---- decoding ---- */
+
+static void push_json(lua_State *L, const json_t *value);
+
+static bool push_bytes(lua_State *L, const json_t *object) {
+    const char *hex = json_string_value(json_object_get(object, "$bytes"));
+    if (!hex || json_object_size(object) != 1) return false;
+    size_t len = strlen(hex) / 2;
+    luaL_Buffer b;
+    char *to = luaL_buffinitsize(L, &b, len);
+    for (size_t i = 0; i < len; i++) {
+        char pair[3] = {hex[2 * i], hex[2 * i + 1], '\0'};
+        to[i] = (char)strtol(pair, NULL, 16);
+    }
+    luaL_pushresultsize(&b, len);
+    return true;
+}
+
+static void push_object(lua_State *L, const json_t *object) {
+    const char *key;
+    json_t *member;
+    if (push_bytes(L, object)) return;
+    lua_createtable(L, 0, (int)json_object_size(object));
+    json_object_foreach((json_t *)object, key, member) {
+        if (json_is_null(member)) continue;
+        push_json(L, member);
+        lua_setfield(L, -2, key);
+    }
+}
+
+static void push_list(lua_State *L, const json_t *list) {
+    size_t count = json_array_size(list);
+    lua_createtable(L, (int)count, 0);
+    for (size_t i = 0; i < count; i++) {
+        push_json(L, json_array_get(list, i));
+        lua_seti(L, -2, (lua_Integer)i + 1);
+    }
+}
+
+static void push_json(lua_State *L, const json_t *value) {
+    luaL_checkstack(L, 4, "nested value");
+    switch (json_typeof(value)) {
+    case JSON_OBJECT: push_object(L, value); break;
+    case JSON_ARRAY: push_list(L, value); break;
+    case JSON_STRING: lua_pushlstring(L, json_string_value(value), json_string_length(value)); break;
+    case JSON_INTEGER: lua_pushinteger(L, json_integer_value(value)); break;
+    case JSON_REAL: lua_pushnumber(L, json_real_value(value)); break;
+    case JSON_TRUE: lua_pushboolean(L, 1); break;
+    case JSON_FALSE: lua_pushboolean(L, 0); break;
+    case JSON_NULL: neap_push_null(L); break;
+    }
+}
+
+/* The tree must die even when pushing raises for want of memory: it is pushed by a protected call. */
+static int push_tree(lua_State *L) {
+    push_json(L, lua_touserdata(L, 1));
+    return 1;
+}
+
+bool neap_value_decode(lua_State *L, const char *text, size_t len, neap_err *err) {
+    json_error_t where;
+    json_t *tree = json_loadb(text, len, JSON_DECODE_ANY | JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &where);
+    if (!tree) return neap_err_set(err, NEAP_E_INVALID, "not JSON: %s at byte %d", where.text, where.position);
+    neap_function_push(L, "value.tree", push_tree, 0);
+    lua_pushlightuserdata(L, tree);
+    int status = lua_pcall(L, 1, 1, 0);
+    json_decref(tree);
+    if (status != LUA_OK) lua_error(L);
+    return true;
 }

@@ -10,7 +10,7 @@ local TAKEN <const> = {
 
 local REFUSED <const> = {
   "", " ", "{", "[", "[1", "[1,", "[1,]", "[,1]", "{}}", "1 2", '{"a"}', '{"a":}', '{"a":1,}', "{a:1}", '{"a":1,"a":2}', '{"a":null,"a":1}', '{"a\\u0000b":1}',
-  "01", "-", "+1", ".5", "1.", "1.e1", "1e", "1e+", "1e400", "-1e400", "9223372036854775808", "-9223372036854775809", "1\0", "0x1", "NaN", "nul", "truex", "True",
+  "01", "-", "+1", ".5", "1.", "1.e1", "1e", "1e+", "1e400", "-1e400", "9223372036854775808", "-9223372036854775809", "0x1", "NaN", "nul", "truex", "True",
   '"', '"a', '"\\', '"\\x"', '"\\u12"', '"\\u12g4"', '"\\ud83d"', '"\\ude00"', '"\\ud83d\\u0041"', '"\1"', '"\n"', '"\xff"', '"\xc0\x80"', '"\xed\xa0\x80"', '"\xe2\x82', "\0",
 }
 
@@ -42,7 +42,6 @@ describe("plain data", function()
       assert.equal("invalid", err.code, text)
       assert.truthy(err.message:find("^not JSON: .+ at byte %d+$"), err.message)
     end
-    assert.equal("not JSON: an integer that is too large at byte 25", select(2, value.decode '{"a":[9223372036854775808]}').message)
   end)
 
   it("is refused when it is nested without end", function()
