@@ -1,6 +1,6 @@
 /* pgurl_write.c -- the connection as a URL for a tool that wants one (prisma, drizzle-kit, an application under test).
  *
- * Promise: what is written is read back by pgurl.c as the same pairs. Everything but letters, digits and -._~ is percent-encoded, so
+ * Promise: what is written is read back by pgurl.c as the same pairs, but that one port of several hosts is said for each. Everything but letters, digits and -._~ is percent-encoded, so
  * that clients which disagree about raw characters agree here. The buffer is sized beforehand: no half of a password stays
  * in memory that was freed.
  *

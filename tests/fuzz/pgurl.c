@@ -5,6 +5,13 @@
 #include "drive/pgurl.h"
 #include "fuzz.h"
 
+/* One port of several hosts is written behind each of them. */
+static bool is_said_again(const char *list, const char *port) {
+    size_t len = strlen(port);
+    for (; strncmp(list, port, len) == 0; list += len + 1) if (!list[len]) return true; else if (list[len] != ',') return false;
+    return false;
+}
+
 /* A URL of ours reads back as the pairs it was made of. */
 static void check_written(const neap_pgurl *u) {
     neap_err err = NEAP_ERR_INIT;
@@ -15,8 +22,9 @@ static void check_written(const neap_pgurl *u) {
     NEAP_FUZZ_CHECK(ok);
     for (int i = 0; i < u->count; i++) {
         const char *value = neap_pgurl_get(&again, u->keys[i]);
-        if (!value || strcmp(value, u->values[i]) != 0) fprintf(stderr, "%s: \"%s\" became \"%s\" in %s\n", u->keys[i], u->values[i], value ? value : "nothing", text);
-        NEAP_FUZZ_CHECK(value && strcmp(value, u->values[i]) == 0);
+        bool same = value && (strcmp(value, u->values[i]) == 0 || (strcmp(u->keys[i], "port") == 0 && is_said_again(value, u->values[i])));
+        if (!same) fprintf(stderr, "%s: \"%s\" became \"%s\" in %s\n", u->keys[i], u->values[i], value ? value : "nothing", text);
+        NEAP_FUZZ_CHECK(same);
     }
     neap_pgurl_close(&again);
     free(text);
