@@ -85,6 +85,11 @@ function methods:path(name)
   return name and inside(self, name) or self.root
 end
 
+--- The role of the host it lies on; nil: this machine.
+---@return string|nil
+---@effect pure
+function methods:host() return self.place and self.place.role end
+
 -- "a?b*.sql" -> a Lua pattern for the whole name.
 local function pattern_of(glob)
   local escaped = glob:gsub("[%^%$%(%)%%%.%[%]%+%-]", "%%%0")

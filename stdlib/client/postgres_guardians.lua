@@ -116,7 +116,8 @@ local LOOK <const> = {
 }
 
 -- A restore is one transaction, into what was empty: there is something in it, or nothing. Its session outlives the program for as long as the
--- server needs to notice; meanwhile it is running, and with `end_it` it is ended.
+-- server needs to notice; meanwhile it is running, and with `end_it` it is ended. One of several sessions is whole or half, nobody can tell: it begins
+-- again, for it drops what is there first.
 local function restored(o, evidence, patience)
   local name = tools.database_of(evidence.text or "")
   local found = name and tools.probe(o, evidence, patience)
@@ -126,7 +127,7 @@ local function restored(o, evidence, patience)
     if task.now_ms() >= ends then return "running" end
     task.sleep(100)
   end
-  if not reads.exists(o, name) then return "not begun" end
+  if not reads.exists(o, name) or evidence.text:find("--jobs=", 1, true) then return "not begun" end
   return shape.things(o.methods.on(o, name)) > 0 and "done" or "not begun"
 end
 

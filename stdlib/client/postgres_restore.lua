@@ -2,6 +2,7 @@
 --
 --   look at the first bytes ─► what it is; refused when it is none, or made by newer tools than ours
 --     archive: pg_restore --exit-on-error --single-transaction, the dump as its standard input
+--     with `jobs`: pg_restore --jobs, the dump as a file beside it (postgres_stage.lua), into scratch of this run: half is possible, and dropped
 --     text:    psql, BEGIN, the dump, and COMMIT only after its footer came by; a psql that is left alone ends its input and rolls back
 --   ─► the status, the lines that are errors, the end of the dump ─► done, or nothing of it is there
 --
@@ -9,7 +10,7 @@
 -- looks whether there is anything in it. Half is impossible but for a text dump with large objects, which commits by itself on the way.
 --
 -- Rejected: psql --single-transaction ([measured] commits the half of a cut dump, with status 0), --clean onto what is there (leaves tables made
--- after the dump, empties those before it when it is cut), pg_restore -j (wants a file it can seek in, and no single transaction).
+-- after the dump, empties those before it when it is cut), pg_restore --jobs anywhere but into scratch (it is no single transaction).
 
 local methods = {}
 
@@ -21,11 +22,12 @@ local raise = require("core.raise")
 local reads = require("client.postgres_reads")
 local shape = require("client.postgres_shape")
 local sources = require("client.postgres_source")
+local stages = require("client.postgres_stage")
 local task = require("native.task")
 local tools = require("client.postgres_tools")
 local writes = require("client.postgres_writes")
 
-local KNOWN <const> = { from = true, into = true, format = true, sha256 = true, no_owner = true, within = true, stall = true }
+local KNOWN <const> = { from = true, into = true, format = true, sha256 = true, no_owner = true, within = true, stall = true, jobs = true, stage = true }
 
 -- ---- the program ----
 
@@ -34,7 +36,8 @@ local function program_of(facts, wanted)
   if facts.format == "plain" then
     return "psql", { "--no-psqlrc", "--no-password", "--quiet", "--set=ON_ERROR_STOP=1", target, "--file=-" }
   end
-  local words = { "--exit-on-error", "--single-transaction", "--no-password", "--format=" .. (facts.format == "directory" and "tar" or "custom") }
+  local sessions = wanted.jobs and ("--jobs=%d"):format(wanted.jobs) or "--single-transaction"
+  local words = { "--exit-on-error", sessions, "--no-password", "--format=" .. (facts.format == "directory" and "tar" or "custom") }
   if wanted.no_owner then table.move({ "--no-owner", "--no-privileges" }, 1, 2, #words + 1, words) end
   words[#words + 1] = target
   return "pg_restore", words
@@ -67,6 +70,7 @@ end
 local function name_of(o, program) return ("%s %s"):format(program, tools.where(o)) end
 
 local NOTHING <const> = "It was one transaction: nothing of it is in \"%s\"."
+local HALF <const> = "It was several sessions: a part of it is in \"%s\", which is dropped before it is restored again."
 
 -- Its own words explain a failure better than the stream that broke because of it.
 local function judge(o, program, wanted, ended, said)
@@ -75,7 +79,8 @@ local function judge(o, program, wanted, ended, said)
   local how = ended.signal and ("was ended by signal %s"):format(ended.signal) or ("ended with status %d"):format(ended.status)
   local count = said.errors > 1 and (" (%d errors)"):format(said.errors) or ""
   local words = said.first[1] and table.concat(said.first, "; ") or said.last
-  raise("remote", ("%s %s%s: %s"):format(name_of(o, program), how, count, words), NOTHING:format(wanted.into), { status = ended.status, signal = ended.signal })
+  raise("remote", ("%s %s%s: %s"):format(name_of(o, program), how, count, words), (wanted.jobs and HALF or NOTHING):format(wanted.into),
+    { status = ended.status, signal = ended.signal })
 end
 
 -- Everything into it, and then the source must have ended well. For text the transaction is ours: COMMIT goes only after the last line of a
@@ -99,10 +104,16 @@ end
 -- Did its own end break? Then the program has something to say, and is asked first. Else it must not take half for the whole.
 local function is_its_own(err) return type(err) == "table" and (err.to_status == "failed" or err.code == "closed") end
 
+-- What lies beside it is opened by its name; nothing goes in.
+local function let_read(_, what, command)
+  raise.check(command:stdin():shut())
+  return what.staged.moved
+end
+
 local function run(o, what, command)
   local begun, printed, said = task.now_ms(), pipe.drain(command:stdout()), listen(command:stderr())
-  local heard = sources.listen(what.source)
-  local ok, moved = pcall(pour, o, what, command, heard)
+  local heard = not what.staged and sources.listen(what.source) or nil
+  local ok, moved = pcall(what.staged and let_read or pour, o, what, command, heard)
   if not ok and not is_its_own(moved) then
     command:stop()
     error(moved, 0)
@@ -121,7 +132,7 @@ end
 local function check(wanted)
   for key in pairs(wanted) do
     if not KNOWN[key] then
-      raise("usage", ("restore has no option \"%s\""):format(tostring(key)), "It has from, into, format, sha256, no_owner, within and stall.")
+      raise("usage", ("restore has no option \"%s\""):format(tostring(key)), "It has from, into, format, sha256, no_owner, within, stall, jobs and stage.")
     end
   end
   if type(wanted.into) ~= "string" or wanted.into == "" then raise("usage", "a restore needs into: the name of an empty database") end
@@ -138,7 +149,7 @@ local function is_made_in_preview(o, top, name)
   return guard.mode() == "plan" and is_scratch(o, name) and guard.withheld(reads.subject(o.methods.on(top, name))) ~= nil
 end
 
--- An empty database, made when it is this run's scratch and not there.
+-- An empty database, made when it is this run's scratch and not there. What several sessions left in it is half of something.
 local function prepare(o, wanted)
   local top = o.parent or o
   if is_made_in_preview(o, top, wanted.into) then return end
@@ -149,9 +160,11 @@ local function prepare(o, wanted)
     writes.create_database(top, wanted.into, { template = "template0" })
     if guard.mode() == "plan" then return end
   end
-  local there = o.methods.on(top, wanted.into)
-  local things = shape.things(there)
-  if things > 0 then
+  local things = shape.things(o.methods.on(top, wanted.into))
+  if things > 0 and wanted.jobs then
+    writes.drop_database(top, wanted.into)
+    writes.create_database(top, wanted.into, { template = "template0" })
+  elseif things > 0 then
     raise("refused", ("\"%s\" is not empty: there are %d things in it"):format(wanted.into, things),
       "A restore onto what is there leaves a mixture of both. Restore into a new database, and put it in place of the other one.")
   end
@@ -165,24 +178,30 @@ local function ask_gate(there)
 end
 
 local function act(o, what)
-  local there = o.methods.on(o.parent or o, what.wanted.into)
+  local there, preview = o.methods.on(o.parent or o, what.wanted.into), guard.mode() == "plan"
   ask_gate(there)
+  local staged <close> = what.wanted.jobs and stages.open(o, what, preview) or nil
+  what.staged = staged
+  if staged then what.words[#what.words + 1] = staged.path end
   -- A preview must not take the host or the container of the server for changed, only this database.
-  local changes = guard.mode() == "plan" and reads.subject(there) or nil
+  local changes = preview and reads.subject(there) or nil
   local command <close> = tools.start(o, what.program, what.words, { application = tools.RESTORING .. tools.run_of(o), changes = changes })
-  if guard.mode() ~= "plan" then return run(o, what, command) end
+  if not preview then return run(o, what, command) end
   guard.mark(reads.subject(there), task.step())
   return command
 end
 
 --- Restore a dump into a database that is there and empty; one that `scratch` named is made when it is not. The dump is known by its content:
---- custom, plain or tar, in gzip or zstd or not; what is cut, or newer than the tools, is refused. All of it is there afterwards, or nothing.
----@param wanted { from: table|string|userdata, into: string, format: string?, sha256: string?, no_owner: boolean?, within: string?, stall: string? }
----   from: { folder, name }, a path of this machine, a stream, or a command that was started; format: what it must be; sha256: what it must have
+--- custom, plain or tar, in gzip or zstd or not; what is cut, or newer than the tools, is refused. All of it is there afterwards, or nothing. With
+--- `jobs` so many sessions restore a custom dump side by side, into scratch of this run only: there it may be half, and is dropped before it is tried again.
+---@param wanted { from: table|string|userdata, into: string, format: string?, sha256: string?, no_owner: boolean?, within: string?, stall: string?, jobs: integer?, stage: table? }
+---   from: { folder, name }, a path of this machine, a stream, or a command that was started; format: what it must be; sha256: what it must have; stage:
+---   with jobs, a folder where the tools run, in which the dump lies meanwhile; not needed where it lies in such a folder already
 ---@return { bytes: integer, sha256: string, written: integer, format: string, seconds: integer } moved a withheld value in a preview
 ---@effect write
 function methods.restore(o, wanted)
   check(wanted)
+  if wanted.jobs then stages.check(o, wanted, is_scratch(o, wanted.into)) end
   sources.check_hash(wanted.from, wanted.sha256)
   local source = sources.open(wanted.from)
   local _ <close> = source.own

@@ -193,6 +193,59 @@ describe("a dump and its restore", function ()
     end)
   end)
 
+  it("is restored by several sessions from a file beside the tools, which is gone afterwards", function ()
+    T.run(function ()
+      local db <close> = bind()
+      local wanted, whole, into = db:counts(), db:shape(), "jobs__abcdef012345"
+      local stage = folders.bind("stage", { path = suite.temp() }, {})
+      suite.after(function () pg.sql("drop database if exists " .. into .. " with (force)") end)
+      local moved = dump(db, "night.gz", nil, { compress = "gzip" })
+      pg.sql("create database " .. into .. " owner owner")
+      pg.sql("create table half (id int)", into)                         -- what a run that died has left
+      local restored = db:restore { from = { folder, "night.gz" }, into = into, jobs = 3, stage = stage, sha256 = moved.written_sha256 }
+      assert.same({ "custom", moved.written_sha256 }, { restored.format, restored.sha256 })
+      assert.same({ wanted, whole }, { counts(db, into), shape(db, into) })
+      assert.same({}, stage:list())
+      dump(db, "plain.dump")
+      local other = db:restore { from = { folder, "plain.dump" }, into = into, jobs = 2 }        -- it lies there already
+      assert.same({ whole, other.sha256 }, { shape(db, into), folder:hash("plain.dump") })
+      local command <close> = db:dump()
+      db:restore { from = command, into = into, jobs = 2, stage = stage }
+      assert.same({ wanted, {} }, { counts(db, into), stage:list() })
+    end)
+  end)
+
+  it("is not restored by several sessions where half of it could stay, or no file can be", function ()
+    T.run(function ()
+      local db <close> = bind()
+      local into = "jobs__abcdef012345"
+      local stage = folders.bind("stage", { path = suite.temp() }, {})
+      suite.after(function () pg.sql("drop database if exists " .. into .. " with (force)") end)
+      dump(db, "night")
+      dump(db, "text", { format = "plain" })
+      local function restore(code, words, wanted)
+        wanted.from, wanted.into, wanted.stage = wanted.from or { folder, "night" }, wanted.into or into, wanted.stage or stage
+        return fails(code, words, db.restore, db, wanted)
+      end
+      restore("refused", "no scratch database of this run", { into = pg.database(), jobs = 2 })
+      restore("usage", "a number from 1 to 64, not 0", { jobs = 0 })
+      restore("usage", "a number from 1 to 64, not 2.5", { jobs = 2.5 })
+      restore("usage", "stage is a folder here", { jobs = 2, stage = "/tmp" })
+      restore("usage", "stage is a folder here", { jobs = 2, stage = { host = function () return "iris" end } })
+      restore("invalid", "is plain, which one session restores", { from = { folder, "text" }, jobs = 2 })
+      fails("usage", "is no file here", db.restore, db, { from = folder:open("night"), into = into, jobs = 2 })
+      assert.same({}, stage:list())
+      local whole = folder:read("night")
+      folder:write("cut", whole:sub(1, #whole // 2))
+      local stream <close> = folder:open("cut")
+      local err = restore("remote", "pg_restore here ended with status 1", { from = stream, jobs = 2 })
+      assert.matches("dropped before it is restored again", err.hint)
+      assert.same({}, stage:list())
+      db:restore { from = { folder, "night" }, into = into, jobs = 2 }
+      assert.equal(500, counts(db, into)["public.item"])
+    end)
+  end)
+
   it("is shown in a preview, and makes nothing", function ()
     T.run(function ()
       local db <close> = bind()
@@ -202,6 +255,7 @@ describe("a dump and its restore", function ()
       local ok, err = pcall(function ()
         db:restore { from = { folder, "night" }, into = "trial__abcdef012345" }
         fails("withheld", "", db.exists, db, "trial__abcdef012345")
+        db:restore { from = folder:open("night"), into = "more__abcdef012345", jobs = 4, stage = folder }
       end)
       local lines = {}
       for i, line in ipairs(guard.predictions()) do lines[i] = line.text end
@@ -209,7 +263,10 @@ describe("a dump and its restore", function ()
       guard.mode "run"
       if not ok then error(err, 0) end
       assert.matches("CREATE DATABASE", lines[1], 1, true)
-      assert.matches("/pg_restore --exit-on-error --single-transaction --no-password '--format=custom' '--dbname=trial__abcdef012345'", lines[#lines], 1, true)
+      local all = table.concat(lines, "\n")
+      assert.matches("/pg_restore --exit-on-error --single-transaction --no-password '--format=custom' '--dbname=trial__abcdef012345'", all, 1, true)
+      assert.matches("/more__abcdef012345.dump.*/pg_restore %-%-exit%-on%-error '%-%-jobs=4' .*%-%-dbname=more__abcdef012345' %S+/more__abcdef012345.dump.*/more__abcdef012345.dump", all)
+      assert.same({ "night" }, folder:list())
       assert.equal(before, pg.sql "select count(*) from pg_database")
     end)
   end)
