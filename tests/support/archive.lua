@@ -83,6 +83,12 @@ environment "demo" {
 }
 ]]
 
+-- What is asked for in the second cluster. rows: { good, bad }, the values asked for instead.
+local function rows_of(rows)
+  return { "--database", "postgres", "--good", "SELECT 1 FROM orders WHERE id = $1 AND a = $2", "--good-values", rows and rows[1] or "101,good",
+    "--bad", "SELECT 1 FROM orders WHERE id = $1", "--bad-values", rows and rows[2] or "666" }
+end
+
 local function add_words(at)
   function at.words(words)
     local all = table.move(words, 1, #words, 1, {})
@@ -112,9 +118,9 @@ local function add_words(at)
 
   --- The words for a restore to a moment. rows: { good, bad }, the values asked for instead.
   function at.wants(verb, time, more, rows)
-    local words = { verb, BOOK, "--time", time, "--database", "postgres", "--good", "SELECT 1 FROM orders WHERE id = $1 AND a = $2", "--good-values", rows and rows[1] or "101,good",
-      "--bad", "SELECT 1 FROM orders WHERE id = $1", "--bad-values", rows and rows[2] or "666" }
-    return table.move(more or {}, 1, #(more or {}), #words + 1, words)
+    local words = { verb, BOOK, "--time", time }
+    for _, list in ipairs { rows_of(rows), more or {} } do table.move(list, 1, #list, #words + 1, words) end
+    return words
   end
 
   function at.latest() return journal.index.list(at.state)[1].run end
@@ -182,6 +188,22 @@ local function open(first, options)
     T.remove_tree(dir)
   end)
   return at
+end
+
+--- What a place of somebody else's needs to be asked for a moment: copies of the base backup "tuesday" and of the archive in a directory, and the
+--- entries of the inventory; what restore-to-time is asked with there.
+---@param first table
+---@param dir string it is made; its owner is the user of the second cluster
+---@param owner integer|string
+---@param more string of each entry: ', on = "iris"'
+---@param as? string of the cluster: ', as = "postgres"'
+---@return string entries
+---@return string[] words
+function M.lend(first, dir, owner, more, as)
+  child.must { argv = { "sh", "-c", 'mkdir -p "$1/bases" && cp -R "$2/tuesday" "$1/bases" && cp -R "$3" "$1/wal" && chown -R "$4" "$1"', "sh", dir, first.bases, first.wal, tostring(owner) } }
+  local entries = ([[bases = folder { path = "%s/bases"%s }, archive = folder { path = "%s/wal"%s },
+  second = cluster { directory = "%s/second", bin = "%s", port = %d, user = "admin"%s%s },]]):format(dir, more, dir, more, dir, first.pg.bin, T.free_port(), more, as or "")
+  return entries, table.move(rows_of(), 1, 8, 3, { "--time", first.at.between })
 end
 
 --- A page without what differs from place to place.

@@ -23,7 +23,7 @@ local FIRST <const> = 1700000000000
 local PRISMA <const> = [[
   CREATE TABLE _prisma_migrations (id varchar(36) PRIMARY KEY NOT NULL, checksum varchar(64) NOT NULL, finished_at timestamptz, migration_name varchar(255) NOT NULL,
     logs text, rolled_back_at timestamptz, started_at timestamptz NOT NULL DEFAULT now(), applied_steps_count integer NOT NULL DEFAULT 0);
-  INSERT INTO _prisma_migrations (id, checksum, finished_at, migration_name, applied_steps_count) VALUES ('1', '%s', now(), '1_init', 1)]]
+  INSERT INTO _prisma_migrations (id, checksum, finished_at, migration_name, applied_steps_count) VALUES ]]
 local DRIZZLE <const> = [[
   CREATE SCHEMA drizzle; CREATE TABLE drizzle.__drizzle_migrations (id serial PRIMARY KEY, hash text NOT NULL, created_at bigint);
   INSERT INTO drizzle.__drizzle_migrations (hash, created_at) VALUES ('%s', %d)]]
@@ -33,6 +33,17 @@ local RECORDED <const> = {
 }
 
 local function sha256(path) return child.must({ argv = { "sha256sum", path } }):match("%x+") end
+
+--- SQL that makes Prisma's history, with these migrations of a folder as applied by it (steps 1) or recorded only (steps 0).
+---@param folder string
+---@param names string[]
+---@param steps integer
+---@return string
+function M.prisma_history(folder, names, steps)
+  local rows = {}
+  for i, name in ipairs(names) do rows[i] = ("('%d', '%s', now(), '%s', %d)"):format(i, sha256(("%s/%s/migration.sql"):format(folder, name)), name, steps) end
+  return PRISMA .. table.concat(rows, ", ")
+end
 
 local function write_prisma(at, name, sql)
   os.execute(("mkdir -p '%s/%s'"):format(at.migrations, name))
@@ -76,7 +87,7 @@ function M.open(set_up, tool, pending, options)
   function at.pend(name, sql, when) return write(at, name, sql, when) end
 
   local path = at.pend(tool == "prisma" and "1_init" or "0000_init", INIT)
-  local history = tool == "prisma" and PRISMA:format(sha256(path)) or DRIZZLE:format(sha256(path), FIRST)
+  local history = tool == "prisma" and M.prisma_history(at.migrations, { "1_init" }, 1) or DRIZZLE:format(sha256(path), FIRST)
   at.pg.sql(("set role owner; %s; %s; %s"):format(INIT, options.rows == false and "select 1" or ROWS, history), at.database)
   for _, one in ipairs(pending) do at.pend(one[1], one[2]) end
 

@@ -187,8 +187,10 @@ local function add_container_words(engine, box)
   --- Wait until its health check says so.
   function box.wait_healthy(ms)
     local until_ms = T.now_ms() + (ms or 60000)
-    while box.inspect("{{.State.Health.Status}}") ~= "healthy" do
-      if T.now_ms() > until_ms or box.inspect("{{.State.Running}}") ~= "true" then
+    while true do
+      local state = json.parse(engine.get(("/containers/%s/json"):format(box.id))).State
+      if state.Health and state.Health.Status == "healthy" then return end
+      if T.now_ms() > until_ms or not state.Running then
         error("the container " .. box.name .. " does not become healthy:\n" .. engine.try({ "logs", box.id }).err, 2)
       end
       T.pause(50)
@@ -258,7 +260,7 @@ local function add_containers(engine)
   end
 
   --- A healthy PostgreSQL with superuser postgres. options also: address and port (network "host"), volume (a name: the data outlives
-  --- the container's stop; else it lies in memory), password.
+  --- the container's stop; else it lies in memory), password, later (true: the caller waits until it is healthy, and does something else before).
   function engine.postgres(options)
     options = options or {}
     local listen = listening(engine, options)
@@ -275,11 +277,11 @@ local function add_containers(engine)
       if r.code ~= 0 then error(r.err, 2) end
       return (r.out:gsub("\n$", ""))
     end
-    box.wait_healthy()
+    if not options.later then box.wait_healthy() end
     return box
   end
 
-  --- A healthy Redis with one password. options also: address and port (network "host"), password.
+  --- A healthy Redis with one password. options also: address and port (network "host"), password, later.
   function engine.redis(options)
     options = options or {}
     local listen = listening(engine, options)
@@ -298,7 +300,7 @@ local function add_containers(engine)
       if r.code ~= 0 then error(r.out .. r.err, 2) end
       return (r.out:gsub("\n$", ""))
     end
-    box.wait_healthy()
+    if not options.later then box.wait_healthy() end
     return box
   end
 end

@@ -1,11 +1,14 @@
 -- asked.lua: what each shipped runbook is asked with on a set-up (tests/support/setups.lua), and a world in which it has something to do.
 --
--- Of each runbook: words(at), its parameters; exit, what its preview ends with there (2: there is something to do, 0: there is not, 1: it is refused);
--- confirm(at), the names that a run must be told; role, what not every set-up has (its preview is refused there); before(at), what must be so for all its
+-- Of each runbook: words(at), its parameters; exit, what its preview ends with there (2: there is something to do, 0: there is not);
+-- confirm(at), the names that a run must be told; before(at), what must be so for all its
 -- steps to have something to do, where that is not so for the others; elsewhere, the test that shows its undo, where that takes a place of its own.
 -- A runbook that is shipped and is not here fails the specs that walk the folder of runbooks.
 
+local archives = require "tests.support.archive"
+local migrating = require "tests.support.migrating"
 local suite = require "tests.support.suite"
+local tools = require "tests.support.tools"
 local text = require "native.text"
 
 local M = {}
@@ -32,7 +35,7 @@ M.runbooks = {
   ["postgres/fresh-database"] = { words = function (at) return { "--database", at.database .. "_fresh" } end, exit = 2,
     elsewhere = "tests/runbooks/fresh_database_spec.lua: takes everything back when the baseline fails" },
   ["postgres/health"] = { exit = 0 },
-  ["postgres/migrate"] = { exit = 1 },                   -- the set-ups' database has tables and no history, which is refused
+  ["postgres/migrate"] = { words = function (at) return { "--database", at.database .. "_shop", table.unpack(migrating.gates) } end, exit = 2 },
   ["postgres/reindex"] = { exit = 2 },
   ["postgres/repair-migrations"] = { words = database, exit = 2, elsewhere = "tests/runbooks/repair_migrations_spec.lua: and undo makes the history what it was" },
   ["postgres/repair-ownership"] = { words = function (at) return { "--database", at.database, "--role", "pg_read_all_data", "--own=no" } end, exit = 2,
@@ -40,7 +43,7 @@ M.runbooks = {
   ["postgres/restore"] = { words = function () return { "--dump", "new.sql", "--idle", "200ms" } end, exit = 2,
     elsewhere = "tests/runbooks/restore_spec.lua: puts the backup in place of the database as it said, and takes it back" },
   ["postgres/retention"] = { words = function (at) return { "--database", at.database, "--keep", "1" } end, exit = 2 },
-  ["postgres/restore-to-time"] = { role = "bases", words = function () return { "--time", "2026-01-01 00:00:00Z", "--database", "x", "--good", "select 1" } end,
+  ["postgres/restore-to-time"] = { words = function (at) return at.moment end, exit = 2,
     elsewhere = "tests/runbooks/restore_to_time_spec.lua: and is taken back" },
   ["postgres/terminate"] = { words = database, exit = 0 },
   ["postgres/vacuum"] = { exit = 2 },
@@ -92,12 +95,36 @@ local function backup(at, name, taken_at)
     bytes = #dump, sha256 = text.sha256(dump), counts = {}, shape = {} })
 end
 
---- Something for each of them to find: keys of a cache, two backups (dead rows, indexes and sessions are in the schema of the wards).
+-- A database whose history has all migrations of the folder but the last.
+local function shop(at)
+  local name = at.database .. "_shop"
+  at.pg.sql(("create database %s owner owner"):format(name))
+  suite.after(function () at.pg.sql(("drop database if exists %s with (force)"):format(name)) end)
+  at.pg.sql("set role owner; " .. migrating.prisma_history(at.migrations, tools.superseded, 0), name)
+end
+
+--- Something for each of them to find: keys of a cache, two backups, a database with a migration that is pending (dead rows, indexes and sessions are in
+--- the schema of the wards).
 ---@param at table
 function M.furnish(at)
   backup(at, "old.sql", "20200101T020000Z")
   backup(at, "new.sql", "20250101T020000Z")
+  shop(at)
   for i = 1, 5 do at.redis.cli("set", "catalog:" .. i, "x") end
+end
+
+--- A base backup, an archive of the log, and room for a second cluster: where the backups are, on the machine that has PostgreSQL's programs. They are
+--- those of another cluster than the set-up's own, which nobody asks.
+---@param at table
+function M.archive(at)
+  local first, on = archives.start(), at.name == "docker" and "iris" or at.name == "plain" and "server" or nil
+  local user = on ~= "iris" and T.uid() == 0 and "postgres" or nil
+  local dir = on == "iris" and at.hosts.iris.home .. "/pitr" or T.directory(first.dir .. "/o")
+  local entries
+  entries, at.moment = archives.lend(first, dir, user or on and at.hosts.iris.uid or T.uid(), on and (', on = "%s"'):format(on) or "", user and ', as = "postgres"')
+  at.bind { entries = "  " .. entries }
+  at.folders[#at.folders + 1] = dir
+  suite.after(function () T.remove_tree(dir) end)
 end
 
 return M

@@ -82,8 +82,7 @@ local function said(box)
 end
 
 local function database_box(engine, project)
-  local box = engine.postgres { name = project .. "-db-1", project = project, service = "db", volume = project .. "-data" }
-  prepare(box)
+  local box = engine.postgres { name = project .. "-db-1", project = project, service = "db", volume = project .. "-data", later = true }
   local pg, count = { box = box, port = 5432 }, 0
 
   function pg.sql(statements, database, user)
@@ -95,6 +94,12 @@ local function database_box(engine, project)
 
   --- Where it is on the bridge: whoever is in the Engine's network namespace can reach it there.
   function pg.address() return address(box) end
+
+  --- It answers, and has its roles.
+  function pg.begin()
+    box.wait_healthy()
+    prepare(box)
+  end
 
   --- A new database with a name of its own, owned by `owner`.
   function pg.database()
@@ -110,7 +115,7 @@ local CLEAR <const> = { "appendonly no", "appendfsync everysec", "maxmemory 0", 
 
 local function cache_box(engine, project)
   local data = suite.temp()
-  local box = engine.redis { name = project .. "-redis-1", project = project, service = "redis", args = { "-v", data .. ":/var/lib/redis" } }
+  local box = engine.redis { name = project .. "-redis-1", project = project, service = "redis", args = { "-v", data .. ":/var/lib/redis" }, later = true }
   local cache = { box = box, data = data, password = box.password }
 
   local function argv(...)
@@ -149,6 +154,8 @@ local function common(name)
   if not engine then return nil, why end
   local project = ("%s%d"):format(name, T.pid())
   local setup = { name = name, engine = engine, pg = database_box(engine, project), redis = cache_box(engine, project), app = app_box(engine, project) }
+  setup.pg.begin()                                   -- the first look at how they are comes seconds after their start: they are waited for together
+  setup.redis.box.wait_healthy()
   setup.data = setup.redis.data
   setup.words = { project = project, engine = engine.url }
   return setup
