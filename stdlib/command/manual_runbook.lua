@@ -227,7 +227,7 @@ M.sections = {
       "neap resume first looks after what the dead run may have left running, a session of the server or a process, and waits for it or ends it. Then each write whose outcome was not "
         .. "recorded is asked about: done, not begun, half, or nobody knows. Then the step's own done is asked.",
       "Done says yes: the step is recorded as found done. Done says no, and no write is half or unknown: it acts again. Anything else is asked of a human; with nobody there the run "
-        .. "stays as it is and the exit status is 75.",
+        .. "stays as it is and the exit status is 75. An after that was interrupted is paid again from its beginning where the end of each of its writes is known.",
       "A check is asked again where a step before it is pending again and nothing was done after it. "
         .. "What a webhook is told with { once = true } is told once by a run: after a crash in the middle it is told again, with a line that says so, and chat:said(words) says that it was told.",
       "A step that is done is not done again, unless its undo or after has run since. Of a step with items only those without an outcome are worked on. Parameters and defaults keep their "

@@ -183,11 +183,13 @@ function M.item_of(s, key)
 end
 
 -- An undo or after that was interrupted has no proof that could be asked. Where none of its writes was done the step stands and
--- still owes it; else a human says whether it is paid, or pays it again now: it is the newest that is owed.
+-- still owes it. An after whose writes all came to a known end is where one that failed there would be, and is paid again as that one is.
+-- Else a human says whether it is paid, or pays it again now: it is the newest that is owed.
 local function settle_payment(run, fold, step, s, unit)
   local paying = unit.paying
   if not (any(s, paying.seq, "ok") or any(s, paying.seq, "unknown")) then return end
-  if ask_human(run, step, unit, "it was interrupted, and some of it was done") then
+  local known = paying.clause == "after" and not any(s, paying.seq, "unknown")
+  if not known and ask_human(run, step, unit, "it was interrupted, and some of it was done") then
     run.record:event("settled", step.id, { clause = paying.clause, item = unit.key, status = "ok", by = "a human" })
     run.stack:paid(step, unit.key, paying.clause)
   else

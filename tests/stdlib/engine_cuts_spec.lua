@@ -25,7 +25,7 @@ local function told(whole, n, way, result)
     tostring(result.err or table.concat(result.log, " ")))
 end
 
--- A human who has a failed step taken back, and an interrupted undo or after begun again.
+-- A human who has a failed step taken back, and an interrupted undo begun again.
 local function with_operator(book)
   book.asked = 0
   book.context = { interactive = true, ask = function (question)
@@ -35,16 +35,16 @@ local function with_operator(book)
   end }
 end
 
--- Is an undo or after under way after `n` records?
-local function is_paying(whole, n)
+-- Is an undo under way after `n` records?
+local function is_undoing(whole, n)
   for i = n, 1, -1 do
-    local kind = whole.records[i].kind
-    if kind == "owed" or kind == "settled" then return kind == "owed" end
+    local r = whole.records[i]
+    if r.kind == "owed" or r.kind == "settled" then return r.kind == "owed" and r.body.clause == "undo" end
   end
   return false
 end
 
--- Cut the run everywhere; nobody is asked anything but about an undo or after that was interrupted, which has no proof.
+-- Cut the run everywhere; nobody is asked anything but about an undo that was interrupted, which has no proof. An after is paid again.
 local function everywhere(book, exit, check)
   book.body = WORDS .. book.body
   with_operator(book)
@@ -53,7 +53,7 @@ local function everywhere(book, exit, check)
   cuts.each(book, whole, function (result, n, way)
     local where = told(whole, n, way, result)
     assert.equal(0, result.code, where)
-    assert.is_true(book.asked == 0 or is_paying(whole, n), where .. ": asked")
+    assert.is_true(book.asked == 0 or is_undoing(whole, n), where .. ": asked")
     assert.is_nil(result.held, where)
     book.asked = 0
     check(result, whole, where)
@@ -97,6 +97,19 @@ describe("a run that died after any record", function ()
     same_as_whole { body = [[
       step "A" { act = set "a", done = is "a", undo = set "a_undo", after = set "a_after" }
       step "B" { act = set "b", verify = is "b", after = set "b_after" }]] }
+  end)
+
+  it("pays an after again that was interrupted, and asks about it only where nobody knows the end of one of its writes", function ()
+    local book = { body = WORDS .. [[step "A" { act = set "a", done = is "a", after = function () w:set("first", 1) w:set("second", 1) end }]] }
+    local whole, intents = cuts.whole(book), {}
+    for n, r in ipairs(whole.records) do intents[#intents + 1] = r.kind == "intent" and n or nil end
+    local known = cuts.resumed(book, whole, intents[3], "lost")
+    assert.equal(0, known.code, tostring(known.err))
+    assert.same({ "a", "first", "first", "second" }, known.log)
+    local unsure = cuts.resumed(book, whole, intents[3], "unsure", true)
+    assert.equal(75, unsure.code, tostring(unsure.err))
+    assert.same({}, unsure.resumed)
+    assert.is_truthy(unsure.held)
   end)
 
   it("does each item once, with done", function ()
