@@ -86,7 +86,9 @@ static void on_dialed(void *arg, neap_stream *stream, const neap_err *err) {
     l->dialing = NULL;
     neap_err_close(kept);
     if (err) {
-        neap_err_copy(kept, err);
+        neap_err_set(kept, err->code, "%s", err->message);
+        if (err->hint) neap_err_hint(kept, "%s", err->hint);
+        kept->retry = err->retry;
         close_line(l);
         return;
     }
