@@ -1,5 +1,4 @@
--- Deploy what is pending, with the project's own tool, Prisma or drizzle. What is pending, failed, edited or missing is read from its history table and
--- the files' checksums, never from its exit code or text.
+-- Deploy what is pending, with the project's own tool, Prisma or drizzle: its history table and the files' checksums are believed, never its exit code or text.
 
 runbook "Deploy the pending migrations" {
   why = "Start-up scripts and \"migrate deploy\" change tables that nobody looked at, wait for locks that nobody counted, and say that all is well when it is not.",
@@ -9,7 +8,7 @@ local gates = require "std.gates"
 local migrations = require "std.migrations"
 local rehearsal = require "std.rehearsal"
 local risk = require "std.risk"
-local db, folder, migrate = target.postgres "db", target.folder "migrations", target.command "migrate"
+local db, folder, migrate, backups = target.postgres "db", target.folder "migrations", target.command "migrate", target.folder("backups", { optional = true })
 local p = params {
   database = { "database to migrate; that of the inventory when omitted", kind = "name", default = function () return db:value "SELECT current_database()" end },
   config   = { "configuration file handed to the migration tool", kind = "path", optional = true },
@@ -17,10 +16,11 @@ local p = params {
   big      = { "bytes from which a table that is read or written whole under a lock is a finding", kind = "bytes", default = "100MiB" },
   waive    = { "findings that are meant, rule:object=reason", kind = "list", default = {} },
   gates    = { "gates ticked by hand, gate=reason: staging, rollback, duration, window, backup, notified", kind = "list", default = {} },
+  fresh    = { "how old the proven backup may be that passes the gate \"backup\" where backups are bound", kind = "duration", default = "24h" },
+  lock     = { "how long a statement of the tool may wait for a lock; for ever when omitted: CREATE INDEX CONCURRENTLY waits for every older transaction", kind = "duration", optional = true },
 }
 
-local function history () return migrations.of { folder = folder, db = db, database = p.database, tool = migrate, config = p.config } end
-
+local function history () return migrations.of { folder = folder, db = db, database = p.database, tool = migrate, config = p.config, lock = p.lock } end
 local function none (list, truth) check(#list == 0, truth, table.concat(list, "; ")) end
 local function statements () return history():judged(history():pending(), p.big) end
 step "Read the history of {database}" {
@@ -47,8 +47,8 @@ step "Judge what is pending" {
 step "Pass the gates" {
   verify = function ()
     if #history():pending() == 0 then return end
-    local evidence = { duration = p.rehearse ~= "none" and "measured on a clone before anything is deployed" or nil }
-    if not risk.is_disturbing(statements()) then evidence.window = "nothing in it holds a big table or destroys anything" end
+    local evidence = { duration = p.rehearse ~= "none" and "measured on a clone before anything is deployed", backup = gates.backup(backups, db:on(p.database), p.fresh, stamp()),
+      window = not risk.is_disturbing(statements()) and "nothing in it holds a big table or destroys anything" }
     for _, gate in ipairs(gates.all(gates.ticks(p.gates), evidence)) do
       check(gate.passed, ("%s: %s"):format(gate.name, gate.truth), gate.by)
       note("%s: %s", gate.name, gate.by)

@@ -69,7 +69,7 @@ int neap_pg_handle_gc(lua_State *L) {
     neap_pg_forget_identity(h);
     neap_pgurl_close(&h->where);
     memset(&h->where, 0, sizeof h->where);
-    char **const texts[] = {&h->role, &h->application, &h->host, &h->subject, &h->snapshot};
+    char **const texts[] = {&h->role, &h->application, &h->host, &h->subject, &h->snapshot, &h->given_options};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) free(*texts[i]), *texts[i] = NULL;
     return 0;
 }

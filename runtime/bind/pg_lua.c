@@ -50,6 +50,7 @@ static void add_escaped(neap_buf *out, const char *value) {
 static void set_options(pg_handle *h, lua_Integer statement_ms, lua_Integer idle_ms, lua_Integer lock_ms) {
     neap_buf options = NEAP_BUF_INIT;
     const char *given = neap_pgurl_get(&h->where, "options");
+    if (given) h->given_options = neap_strdup(given);
     if (h->where.pooled) return;                   /* a pooler refuses start-up options */
     if (given) neap_buf_addf(&options, "%s ", given);
     neap_buf_adds(&options, "-c datestyle=ISO,YMD -c bytea_output=hex -c standard_conforming_strings=on");
@@ -175,15 +176,29 @@ static int conn_bound(lua_State *L) {
     return 0;
 }
 
-/* conn:url{prisma=true} -> secret | nil, err: this connection for a tool. Effect: pure. */
+/* The session options of a tool: those of the URL it was given, and how long it may wait for a lock; not ours. */
+static char *options_for_tool(const pg_handle *h, lua_Integer lock_ms) {
+    neap_buf options = NEAP_BUF_INIT;
+    if (h->given_options) neap_buf_adds(&options, h->given_options);
+    if (lock_ms > 0 && !h->where.pooled) neap_buf_addf(&options, "%s-c lock_timeout=%lld", options.len ? " " : "", (long long)lock_ms);
+    return neap_buf_take(&options);
+}
+
+/* conn:url{prisma=true, lock_ms=} -> secret | nil, err: this connection for a tool. Effect: pure. */
 static int conn_url(lua_State *L) {
     pg_handle *h = neap_pg_to_handle(L, 1);
     neap_err err = NEAP_ERR_INIT;
     bool prisma = false;
-    if (lua_istable(L, 2)) lua_getfield(L, 2, "prisma"), prisma = lua_toboolean(L, -1);
+    lua_Integer lock_ms = 0;
+    if (lua_istable(L, 2)) {
+        lua_getfield(L, 2, "prisma"), prisma = lua_toboolean(L, -1);
+        lua_getfield(L, 2, "lock_ms"), lock_ms = luaL_optinteger(L, -1, 0);
+    }
+    char *options = options_for_tool(h, lock_ms);
     neap_pgurl plain = h->where;                   /* shallow: only its list of pairs is changed */
-    for (int i = 0; i < plain.count; i++) {        /* our session options are not the tool's */
+    for (int i = 0; i < plain.count; i++) {
         if (strcmp(plain.keys[i], "options") != 0) continue;
+        if (*options) { plain.values[i] = options; continue; }
         plain.count--;
         plain.keys[i] = plain.keys[plain.count];
         plain.values[i] = plain.values[plain.count];
@@ -192,6 +207,7 @@ static int conn_url(lua_State *L) {
     bool made = neap_push_secret(L, "database url", text, strlen(text), &err);
     explicit_bzero(text, strlen(text));
     free(text);
+    free(options);
     return made ? 1 : neap_fail(L, &err);
 }
 

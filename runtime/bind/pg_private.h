@@ -27,6 +27,7 @@ typedef struct pg_handle {
     neap_pg    *pg;               /* NULL before open and after close */
     neap_loop  *loop;
     neap_pgurl  where;
+    char       *given_options;    /* of the URL, before ours were added; may be NULL */
     char       *role, *application, *host, *subject;
     bool        fenced;           /* reads only, each inside the fence */
     char       *snapshot;         /* what a fence begins with instead of a moment of its own; NULL: it has its own */

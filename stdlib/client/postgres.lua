@@ -21,6 +21,7 @@ local roles = require("client.postgres_roles")
 local rows = require("client.postgres_rows")
 local swap = require("client.postgres_swap").methods
 local upkeep = require("client.postgres_upkeep")
+local watch = require("client.postgres_watch")
 local writes = require("client.postgres_writes")
 
 M.kind = "postgres"
@@ -43,7 +44,7 @@ M.fields = {
 }
 
 local methods = {}
-for _, part in ipairs { reads, writes, rows, roles, upkeep, dump, restore, readback, swap, quiet } do
+for _, part in ipairs { reads, writes, rows, roles, upkeep, dump, restore, readback, swap, quiet, watch } do
   for name, method in pairs(part) do methods[name] = method end
 end
 

@@ -1,6 +1,7 @@
 --- What a runbook may ask of a PostgreSQL database: every word a fenced read with a snapshot of its own.
 
 local connections = require("client.postgres_connections")
+local duration = require("core.duration")
 local guard = require("native.guard")
 local native = require("native.pg")
 local pipe = require("client.pipe")
@@ -184,8 +185,9 @@ end
 ---@effect read
 function methods.server_version(o) return (methods.card(o).version:match("^%S+")) end
 
---- This database's URL for a tool, the password in it: a secret. `at` is where the tool reaches the server, when it is elsewhere ("db:5432").
----@param wanted? { prisma: boolean, at: string? }
+--- This database's URL for a tool, the password in it: a secret. `at` is where the tool reaches the server, when it is elsewhere ("db:5432");
+--- `lock_within` is how long a statement of it may wait for a lock, as a session option (a pooler takes none).
+---@param wanted? { prisma: boolean, at: string?, lock_within: string? }
 ---@return userdata secret
 ---@effect pure
 function methods.url(o, wanted)
@@ -195,7 +197,7 @@ function methods.url(o, wanted)
     options.host, options.port = wanted.at:match("^(.+):(%d+)$")
   end
   local connection <close> = raise.check(native.new(options))
-  return raise.check(connection:url(wanted or {}))
+  return raise.check(connection:url { prisma = wanted and wanted.prisma, lock_ms = wanted and wanted.lock_within and duration.parse(wanted.lock_within) })
 end
 
 return methods

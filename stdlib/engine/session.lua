@@ -52,6 +52,14 @@ local function apply_policy(settings)
   for _, host in ipairs(settings.hosts or {}) do guard.allow_host(host) end
 end
 
+-- Who says something beside the clause that runs now, perhaps from a task of its own: what is said belongs to that clause's step.
+local function speaker()
+  local c = context.current()
+  return function (severity, message, role)
+    if c and c.run.noticed then c.run:noticed { step = c.step, severity = severity, text = message, from = role } end
+  end
+end
+
 local function new_binding(session)
   return binding.new(session.environment, session.ctx.clients, {
     application = ("neap:%s:%s"):format(session.model.name, session.run_id),
@@ -64,10 +72,8 @@ local function new_binding(session)
     rows = rows,
     ledger = ledger,
     told = told,
-    notice = function (severity, message, role)
-      local c = context.current()
-      if c and c.run.noticed then c.run:noticed { step = c.step, severity = severity, text = message, from = role } end
-    end,
+    notice = function (severity, message, role) speaker()(severity, message, role) end,
+    speaker = speaker,
   }, session.ctx.secrets)
 end
 

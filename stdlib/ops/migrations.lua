@@ -23,7 +23,7 @@ for name, method in pairs(batch) do history[name] = method end
 -- Naming --------------------------------------------------------------------------------------------------
 
 local options <const> = {
-  folder = true, db = true, database = true, tool = true, config = true, variable = true, schema = true, table = true,
+  folder = true, db = true, database = true, tool = true, config = true, variable = true, schema = true, table = true, lock = true,
 }
 
 ---@class HistoryOptions
@@ -35,6 +35,7 @@ local options <const> = {
 ---@field variable? string environment variable with the URL ("DATABASE_URL")
 ---@field schema? string where the tool was told to keep its history
 ---@field table? string and under which name
+---@field lock? string how long a statement of the tool may wait for a lock ("10s"); for ever when omitted
 
 --- A history: a folder of migrations, and the database whose table records them.
 ---@param given HistoryOptions
@@ -47,7 +48,7 @@ function M.of(given)
   if not given.folder then raise("usage", "a history needs a folder of migrations") end
   return setmetatable({
     folder = given.folder, db = given.db, database = given.database, tool = given.tool, config = given.config,
-    variable = given.variable or "DATABASE_URL", schema = given.schema, table = given.table,
+    variable = given.variable or "DATABASE_URL", schema = given.schema, table = given.table, lock = given.lock,
   }, history)
 end
 
@@ -62,7 +63,7 @@ function history:call(words)
   if not self.tool then raise("usage", "this word needs the tool's command") end
   local argv, db = { table.unpack(words) }, self:there()
   if self.config then table.move({ "--config", self.config }, 1, 2, #argv + 1, argv) end
-  local url = db:url { prisma = self:dialect().url.prisma, at = self.tool.sees and self.tool:sees() }
+  local url = db:url { prisma = self:dialect().url.prisma, at = self.tool.sees and self.tool:sees(), lock_within = self.lock }
   local result = self.tool:run(argv, { env = { [self.variable] = url }, allow = "any", touches = { db:subject() } })
   if type(result) == "userdata" then return nil end
   return { status = result:status(), text = result:err() .. "\n" .. result:out() }
@@ -103,14 +104,17 @@ function history:forget(name)
   if count ~= 1 then raise("check", ("%d rows of %q were taken back instead of one"):format(count, name)) end
 end
 
---- Let the tool execute what is pending, and judge by the history whether it did.
+--- Let the tool execute what is pending, and judge by the history whether it did. Who waits for whom in the database meanwhile is said.
 ---@param names string[] what it is expected to execute
 ---@effect write
 function history:deploy(names)
-  local said = self:call(self:dialect().deploy)
+  local said = self:there():watched(function () return self:call(self:dialect().deploy) end)
   if not said then return end
   local failed = self:failed()[1]
-  if failed then complain(self, said, ("%q failed on the server"):format(failed.name)) end
+  if failed then
+    local why = (failed.logs or ""):match("ERROR: +([^\r\n]+)")
+    complain(self, said, ("%q failed on the server%s"):format(failed.name, why and ": " .. why or ""))
+  end
   for _, name in ipairs(self:without(names)) do complain(self, said, ("%q is still pending"):format(name)) end
 end
 

@@ -5,6 +5,7 @@ local kept = require "tests.support.kept"
 local migrating = require "tests.support.migrating"
 local shops = require "tests.support.shop"
 local suite = require "tests.support.suite"
+local text = require "native.text"
 local transcript = require "tests.support.transcript"
 
 local RUNBOOK <const> = "postgres/migrate"
@@ -23,8 +24,8 @@ end
 local function run(...) return { "run", table.unpack(words(...)) } end
 
 -- A tool that is none: the shell script does what it does to the database, whose URL it is given without what psql does not know.
-local function script(at, text)
-  T.mode(suite.write(at.dir .. "/fake", "#!/bin/sh\nurl=${DATABASE_URL%%\\?*}\n" .. text .. "\n"), tonumber("755", 8))
+local function script(at, lines)
+  T.mode(suite.write(at.dir .. "/fake", "#!/bin/sh\nurl=${DATABASE_URL%%\\?*}\n" .. lines .. "\n"), tonumber("755", 8))
   shops.write_tool(at.dir, at.dir .. "/fake")
 end
 
@@ -95,6 +96,20 @@ describe("postgres/migrate", function ()
       assert.matches("waived drop-column:public.Customer.email=nobody reads it since May", table.concat(migrating.notes(at), "\n"), 1, true)
     end)
 
+    it("says who holds the tool up, and gives the tool's statements only so long to wait for a lock", function ()
+      if not open("prisma", { { "2_phone", 'ALTER TABLE "Customer" ADD COLUMN phone text;' } }) then return end
+      do
+        local holder <close> = at.session([[begin; select 'read', count(*) from "Customer";]], "read|2", "report")
+        assert.is_table(holder)
+        local r = at.neap(run("--no-input", "--lock", "3s"))
+        assert.equal(1, r.code, r.all)
+        assert.matches("\"2_phone\" failed on the server: canceling statement due to lock timeout", r.all, 1, true)
+        assert.matches("pid %d+, [^\n]- of owner waits for AccessExclusiveLock of public.Customer behind pid %d+, report of owner, idle in transaction", r.all)
+      end
+      assert.equal("2", at.pg.sql([[select count(*) from "Customer"]], at.database))
+      assert.equal("0", at.shadows())
+    end)
+
     it("goes on after kill -9 in the middle of the tool, which nobody else may do meanwhile", function ()
       if not open("prisma", { ORDERS }) then return end
       at.kill_at(1)
@@ -160,6 +175,34 @@ describe("postgres/migrate", function ()
       refused(words("--waive", "everything"), "waives nothing")
       refused(words("--rehearse", "none"), "duration: how long it takes was estimated", "--gates duration=REASON")
       refused(words("--database", "nowhere"), "there is a database nowhere")
+    end)
+
+    it("no backup gate that a fresh backup of this database passes, which a drill brought back", function ()
+      local moment = os.time()
+      local function backup(name, age, more)
+        local manifest = { state = "whole", name = name, database = at.database, server = "pg:" .. at.pg.sql "select system_identifier from pg_control_system()",
+          taken_at = os.date("!%Y%m%dT%H%M%SZ", moment - age), bytes = 4, sha256 = "5", counts = {}, shape = {} }
+        for key, value in pairs(more or {}) do manifest[key] = value end
+        suite.write(("%s/%s"):format(at.backups, name), "dump")
+        suite.write(("%s/%s.manifest"):format(at.backups, name), text.json(manifest))
+        suite.write(("%s/%s.proof"):format(at.backups, name), text.json { name = name, sha256 = "5", proven_at = os.date("!%Y%m%dT%H%M%SZ", moment) })
+      end
+      local ticked = { "--gates", "staging=run 4f2c,rollback=x,notified=x" }
+      local function gate() return at.neap({ "plan", RUNBOOK, table.unpack(ticked) }).all:match("note +(backup: [^\n]*)") or "" end
+      backup("other.dump", 60, { server = "pg:1" })
+      backup("part.dump", 60, { tables = { "public.Customer" } })
+      refused({ RUNBOOK, table.unpack(ticked) }, "--gates backup=REASON; no backup of " .. at.database .. " in the catalogue was brought back by a drill")
+      backup("old.dump", 90000)
+      refused({ RUNBOOK, table.unpack(ticked) }, "the newest proven backup is old.dump, taken 1", "older than 24h")
+      ticked[2] = ticked[2] .. ",backup=my word"
+      assert.matches("^backup: ticked by hand: my word; the newest proven backup is old.dump", gate())
+      ticked = { "--fresh", "30h", "--gates", "staging=run 4f2c,rollback=x,notified=x" }
+      assert.matches("^backup: evidence: old.dump, taken 1 d 1 h ago", gate())
+      suite.write(at.backups .. "/old.dump", "du")
+      refused({ RUNBOOK, table.unpack(ticked) }, "old.dump has not the bytes that were proven")
+      backup("new.dump", 600)
+      ticked[2] = "24h"
+      assert.matches("^backup: evidence: new.dump, taken 1%d m", gate())
     end)
 
     it("what the server itself refuses, in the rehearsal", function ()

@@ -2,6 +2,7 @@
 
 local guard = require("native.guard")
 local native = require("native.pg")
+local process = require("native.process")
 local secret = require("native.secret")
 local servers = require("tests.support.servers")
 local suite = require("tests.support.suite")
@@ -100,6 +101,22 @@ describe("native.pg", function()
         assert.equal("app", connection:value("SELECT current_user"))
         assert.is_nil(tostring(connection:url {}):find(servers.passwords.app, 1, true))
       end)
+    end)
+
+    it("hands a tool its URL with that URL's own session options, and how long it may wait for a lock; none of ours", function()
+      local ASK <const> = [[psql "$URL" -XAt -c "select current_setting('statement_timeout'), current_setting('lock_timeout'), current_setting('datestyle')"]]
+      local function says(options, wanted)
+        return T.run(function()
+          local connection <close> = new("app", { url = server.url("app", database) .. options })
+          local url = assert(connection:url(wanted))
+          return process.run({ argv = { "sh", "-c", ASK }, env = { URL = url, PGDATESTYLE = "German", HOME = "/" } }).out
+        end)
+      end
+      local given = (server.url("app", database):find("?", 1, true) and "&" or "?") .. "options=-c%20statement_timeout%3D77s"
+      assert.equal("77s|1500ms|German, DMY\n", says(given, { lock_ms = 1500 }))
+      assert.equal("77s|0|German, DMY\n", says(given, {}))
+      assert.equal("0|2s|German, DMY\n", says("", { lock_ms = 2000, prisma = true }))
+      assert.equal("0|0|German, DMY\n", says("", { prisma = true }))
     end)
 
     it("carries its name and notices a vanished client", function()

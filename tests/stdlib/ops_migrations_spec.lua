@@ -49,6 +49,7 @@ local function server_of(world)
   function db:on() return db end
   function db:has() return world.rows ~= nil end
   function db:subject() return "pg:1/app" end
+  function db:watched(fn) return fn() end
   function db:url(options) return (options.prisma and "prisma:" or "url:") .. "secret" end
   function db:rows(sql, kinds)
     if sql:find("pg_locks", 1, true) then return { world.holder } end

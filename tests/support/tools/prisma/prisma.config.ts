@@ -48,6 +48,7 @@ function adapter() {
     user: decodeURIComponent(url.username),
     password: decodeURIComponent(url.password),
     database: decodeURIComponent(url.pathname.slice(1)),
+    options: url.searchParams.get("options") ?? undefined,
     allowExitOnIdle: true,
   });
   for (const method of ["connect", "connectToShadowDb"]) {
