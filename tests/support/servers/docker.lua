@@ -46,12 +46,21 @@ end
 
 local function file_system(dir) return (child.must { argv = { "stat", "-f", "-c", "%T", dir } }:gsub("%s", "")) end
 
+-- What an Engine is known by, and its locks on this machine are named after: up to version 24 it is one for all Engines of a machine, unless
+-- each is told another place for its key; later ones keep it with their data.
+local function own_identity(engine)
+  local major = tonumber(child.must({ argv = { program("dockerd"), "--version" } }):match("version (%d+)"))
+  local config = major < 25 and ('{"deprecated-key-path": "%s/key.json"}'):format(engine.dir) or "{}"
+  return { "--config-file", suite.write(engine.dir .. "/daemon.json", config) }
+end
+
 -- runc keeps files in TMPDIR for as long as a health check runs; in that of the suite they look like somebody's litter.
 local function daemon_argv(engine)
   local argv = { program("env"), "TMPDIR=" .. engine.dir .. "/tmp", program("dockerd"), "--data-root", engine.dir .. "/data", "--exec-root", engine.dir .. "/exec", "--pidfile",
     engine.dir .. "/dockerd.pid", "-H", "unix://" .. engine.socket, "--exec-opt",
     "native.cgroupdriver=cgroupfs", "--cgroup-parent", "/" .. engine.cgroup }
   local function add(...) table.move({ ... }, 1, select("#", ...), #argv + 1, argv) end
+  add(table.unpack(own_identity(engine)))
   if file_system(engine.dir) == "overlayfs" then add("--storage-driver", "vfs") end
   if engine.tls then
     add("-H", "tcp://127.0.0.1:" .. engine.port, "--tlsverify", "--tlscacert", engine.tls.ca, "--tlscert", engine.tls.cert, "--tlskey", engine.tls.key)
