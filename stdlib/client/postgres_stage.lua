@@ -32,7 +32,9 @@ end
 ---@param scratch boolean is `into` scratch of this run?
 function M.check(o, wanted, scratch)
   local jobs, place = wanted.jobs, tools.place(o)
-  if math.type(jobs) ~= "integer" or jobs < 1 or jobs > JOBS_MOST then raise("usage", ("jobs is a number from 1 to %d, not %s"):format(JOBS_MOST, tostring(jobs))) end
+  if math.type(jobs) ~= "integer" or jobs < 1 or jobs > JOBS_MOST then
+    raise("usage", ("jobs is a number from 1 to %d, not %s"):format(JOBS_MOST, tostring(jobs)))
+  end
   if not scratch then
     raise("refused", ("\"%s\" is no scratch database of this run, and a restore in several sessions is no one transaction"):format(tostring(wanted.into)),
       "Restore into scratch \"trial\": what a restore leaves half done there is ours to drop. Without jobs it is all or nothing anywhere.")
@@ -57,8 +59,8 @@ end
 local function put(what)
   local wanted, facts, source, name = what.wanted, what.facts, what.source, what.wanted.into .. ".dump"
   local folder, heard = wanted.stage, sources.listen(source)
-  local moved = folder:copy_in(source.stream, name, { mode = PRIVATE, total = source.total, ahead = what.head, expand = facts.compression, within = wanted.within,
-    stall = wanted.stall })
+  local moved = folder:copy_in(source.stream, name,
+    { mode = PRIVATE, total = source.total, ahead = what.head, expand = facts.compression, within = wanted.within, stall = wanted.stall })
   local function remove() folder:remove(name) end
   return setmetatable({ path = folder:path(name), moved = moved, remove = remove, heard = heard }, {
     __close = function (_, err)
@@ -72,7 +74,9 @@ local function prove(what, staged)
   local source, wanted, moved = what.source, what.wanted, staged.moved
   local wrong = archive.cut(what.facts, moved.tail, moved.written)
   if wrong then raise("invalid", ("%s is not whole: %s"):format(source.name, wrong), "Nothing of it was restored.") end
-  if wanted.sha256 and wanted.sha256 ~= moved.sha256 then raise("invalid", source.name .. " is not what was made: its SHA-256 is another", "Nothing of it was restored.") end
+  if wanted.sha256 and wanted.sha256 ~= moved.sha256 then
+    raise("invalid", source.name .. " is not what was made: its SHA-256 is another", "Nothing of it was restored.")
+  end
   sources.finish(source, staged.heard)
 end
 
@@ -84,7 +88,8 @@ end
 ---@effect write
 function M.open(o, what, preview)
   if what.facts.format ~= "custom" then
-    raise("invalid", ("%s is %s, which one session restores"):format(what.source.name, what.facts.format), "Several sessions want the format custom; leave jobs out.")
+    raise("invalid", ("%s is %s, which one session restores"):format(what.source.name, what.facts.format),
+      "Several sessions want the format custom; leave jobs out.")
   end
   local found = there(o, what)
   if found then return setmetatable(found, { __close = function () end }) end
