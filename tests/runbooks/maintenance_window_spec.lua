@@ -281,7 +281,7 @@ local KILLS <const> = {
     at.env.CHAT_URL = web.url .. "/never"
     return function () return (web.counts()["POST /never"] or 0) > before end, function () at.env.CHAT_URL = web.url .. "/ok" end
   end },
-  { "2, the dump", " #kill", function (at)
+  { "2, the dump", " #kill #long", function (at)
     local holder = at.session("begin; lock table t; select 'held';", "held")
     return function () return at.pg.sql("select count(*) from pg_locks where not granted", at.database) ~= "0" end, function () getmetatable(holder).__close(holder) end
   end },
@@ -298,18 +298,18 @@ local KILLS <const> = {
     at.slow = "2"
     return function () return at.pg.sql("select count(*) from pg_stat_activity where query like 'CREATE TABLE slow%' and state = 'active'") == "1" end, function () end
   end },
-  { "5, while the service starts", " #kill", function (at)
+  { "5, while the service starts", " #kill #long", function (at)
     os.execute("mkfifo " .. at.dir .. "/go")
     at.before("up", "[ -e $here/once ] || { touch $here/once; cat $here/go >/dev/null; }")
     return function () return exists(at.dir .. "/once") end, function () os.execute("echo >" .. at.dir .. "/go") end
   end },
-  { "6, while its health is asked", " #kill", function (at)
+  { "6, while its health is asked", " #kill #long", function (at)
     at.before("up", "[ -e $here/once ] || { touch $here/once; echo broken >$app/www/health; }")
     at.page = "fine"
     return function () return at.is_in "see-that-it-is-well-times-times-in-a-row" end,
       function () os.execute("echo fine >" .. suite.read(at.inventory):match('{ "([^"]+)/is%-up" }') .. "/www/health") end
   end },
-  { "7, the last announcement", " #kill", function (at)
+  { "7, the last announcement", " #kill #long", function (at)
     local web = servers.http()
     local before = web.counts()["POST /slow"] or 0
     at.env.CHAT_URL = web.url .. "/slow?ms=1500"

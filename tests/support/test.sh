@@ -3,7 +3,8 @@
 #
 # A suite writes "passed failed skipped state" into its count file while it runs. A state other than "done" means that the
 # interpreter died or the time limit ended it: that is one more failure, with the name of the test that ran.
-# NEAP_TEST_JOBS interpreters (as many as there are processors, four at most) share the spec files between them; each has servers of its own.
+# NEAP_TEST_JOBS interpreters share the spec files between them; each has servers of its own. When nobody says how many: three for two processors,
+# because a spec waits for its servers half of the time; six at most.
 set -u
 interpreter=$1 NEAP_BINARY=$2
 export NEAP_BINARY
@@ -14,8 +15,8 @@ trap 'kill $pids 2>/dev/null; exit 143' TERM
 pids= passed=0 failed=0 skipped=0
 
 claims=
-jobs=${NEAP_TEST_JOBS:-$(nproc)}
-[ "$jobs" -le 4 ] || jobs=4
+jobs=${NEAP_TEST_JOBS:-$((($(nproc) * 3 + 1) / 2))}
+[ "$jobs" -le 6 ] || jobs=6
 [ "$jobs" -eq 1 ] || claims=$counts/claims
 [ -z "$claims" ] || mkdir "$claims"
 
