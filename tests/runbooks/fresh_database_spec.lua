@@ -98,7 +98,7 @@ describe("postgres/fresh-database", function ()
       assert.equal("9", pg.sql("select count(*) from _prisma_migrations where finished_at is not null", database))
     end)
 
-    it("takes a half recorded history as it finds it", function ()
+    it("takes a half recorded history as it finds it #long", function ()
       if not open "prisma" then return end
       local database = pg.database()
       for i = 1, 4 do assert.equal(0, tools.run("prisma", pg, database, { "migrate", "resolve", "--applied", tools.superseded[i] }).code) end

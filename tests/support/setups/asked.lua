@@ -53,7 +53,7 @@ M.runbooks = {
   ["redis/flush-prefix"] = { words = function () return { "--prefix", "catalog:" } end, exit = 2 },
   ["redis/health"] = { exit = 0 },
   ["service/maintenance-window"] = { words = function () return { "--operation", "postgres/vacuum", "--tested", "7f3a91c0", "--rollback", "none needed", "--flat", "200ms" } end, exit = 2,
-    elsewhere = "tests/runbooks/maintenance_window_spec.lua: is taken back to its beginning by an undo after the resume" },
+    elsewhere = "tests/runbooks/maintenance_window_spec.lua: shows every step and those of the operation, and does what it showed, and takes it back" },
   ["redis/set-eviction"] = { words = function () return { "--policy", "noeviction", "--limit", "64MiB", "--until-restart", "--before", "noeviction,0,0" } end, exit = 2 },
 }
 
