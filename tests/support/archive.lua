@@ -176,7 +176,8 @@ local function open(first, options)
     child.must { argv = { "cp", "-r", first.wal, first.bases, from } }
     if user() then child.must { argv = { "chown", "-R", tostring(far.server.uid), at.wal, at.bases } } end
   else as_server(first.pg, { "cp", "-al", first.wal, first.bases, dir }) end      -- links: whoever spoils a file replaces it
-  for _, place in ipairs { dir, at.home } do os.execute(("ln -s '%s/runbooks' '%s/runbooks'"):format(os.getenv("PWD"), place)) end
+  os.execute(("ln -s '%s/runbooks' '%s/runbooks'"):format(os.getenv("PWD"), at.home))
+  os.execute(("cp -R '%s/runbooks' '%s/runbooks' && chmod -R a+rX '%s/runbooks'"):format(os.getenv("PWD"), dir, dir))      -- for whoever may not look here
   local more = options.on and (', on = "%s"'):format(options.on) or user() and ', as = "postgres"' or ""
   if options.password then more = more .. ', password = secret { env = "ADMIN_PASSWORD" }' end
   local on = far and (', on = "%s"'):format(far.on) or ""
