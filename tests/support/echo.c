@@ -122,7 +122,9 @@ static int dial_read(lua_State *L) {
     static char bytes[65536];
     lua_Integer most = luaL_optinteger(L, 2, sizeof bytes);
     struct pollfd wait = {*check_dial(L), POLLIN, 0};
-    if (poll(&wait, 1, (int)luaL_optinteger(L, 3, 5000)) == 0) return push_error(L, "timeout");
+    int ready;
+    do ready = poll(&wait, 1, (int)luaL_optinteger(L, 3, 5000)); while (ready < 0 && errno == EINTR);      /* a child that ends is a signal */
+    if (ready == 0) return push_error(L, "timeout");
     ssize_t n = read(wait.fd, bytes, most < (lua_Integer)sizeof bytes ? (size_t)most : sizeof bytes);
     if (n < 0) return push_error(L, strerror(errno));
     lua_pushlstring(L, bytes, (size_t)n);
