@@ -206,7 +206,8 @@ static int child_read(lua_State *L) {
 static bool ended_within(child *c, int ms) {
     int fd = (int)syscall(SYS_pidfd_open, c->pid, 0);
     struct pollfd wait = {.fd = fd, .events = POLLIN};
-    int n = poll(&wait, 1, ms);
+    int n;
+    do n = poll(&wait, 1, ms); while (n < 0 && errno == EINTR);
     close(fd);
     return n == 1;
 }
