@@ -110,16 +110,16 @@ static void read_list(lua_State *L, many_op *m) {
     lua_Integer rows = luaL_len(L, 3);
     luaL_argcheck(L, rows <= INT_MAX / 2, 3, "too many rows");
     m->list = rows ? neap_zalloc(sizeof *m->list * (size_t)rows) : NULL;
-    for (; m->count < rows; m->count++) {
+    for (int row = 0; row < rows; row++) {
         int below = lua_gettop(L);
-        if (lua_geti(L, 3, m->count + 1) != LUA_TTABLE) neap_raisef(L, NEAP_E_USAGE, "row %d is a %s, not a list of parameters", m->count + 1, luaL_typename(L, -1));
+        if (lua_geti(L, 3, row + 1) != LUA_TTABLE) neap_raisef(L, NEAP_E_USAGE, "row %d is a %s, not a list of parameters", row + 1, luaL_typename(L, -1));
         int columns = (int)width_of(L, below + 1);
         luaL_checkstack(L, columns + 4, "parameters");
         for (int i = 1; i <= columns; i++) lua_geti(L, below + 1, i);
-        pg_params *p = &m->list[m->count];
+        pg_params *p = &m->list[m->count++];           /* the op's before it is read: a value that is none raises in the middle */
         neap_pg_check_params(L, below + 2, lua_gettop(L), p);
         m->base.params.secret |= p->secret;
-        if (m->count == 0) neap_buf_adds(&m->base.params.shown, p->shown.data ? p->shown.data : "");
+        if (row == 0) neap_buf_adds(&m->base.params.shown, p->shown.data ? p->shown.data : "");
         neap_buf_close(&p->shown);
         lua_settop(L, below);
     }
