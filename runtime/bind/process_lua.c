@@ -94,14 +94,16 @@ static void on_late(void *arg) {
 
 static void on_durable(void *arg, const neap_err *err) {
     run_op *r = arg;
+    neap_err why = NEAP_ERR_INIT;
     r->note = NULL;
     if (err) {
-        neap_err_close(&r->failure);
         neap_err_set(&r->failure, err->code, "%s", err->message);
         end_child(r);
-    } else if (r->child && !r->exited && !neap_child_release(r->child, &r->failure)) {
+    } else if (r->child && !r->exited && !neap_child_release(r->child, &why)) {
         r->unborn = true;
+        if (!r->failure.code) neap_err_move(&r->failure, &why);      /* else its input failed while it was held: that is the reason */
     }
+    neap_err_close(&why);
     check_over(r);
 }
 

