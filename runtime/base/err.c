@@ -87,6 +87,19 @@ bool neap_err_hint(neap_err *err, const char *format, ...) {
     return false;
 }
 
+void neap_err_copy(neap_err *to, const neap_err *from) {
+    if (!to || to == from) return;
+    neap_err_set(to, from->code, "%s", from->message ? from->message : neap_code_meaning(from->code));
+    if (from->hint) neap_err_hint(to, "%s", from->hint);
+    to->retry = from->retry;
+    to->status = from->status;
+    memcpy(to->sqlstate, from->sqlstate, sizeof to->sqlstate);
+}
+
+void neap_err_keep(neap_err *to, const neap_err *from) {
+    if (from && !to->code) neap_err_copy(to, from);
+}
+
 void neap_err_move(neap_err *to, neap_err *from) {
     if (!to) { neap_err_close(from); return; }
     if (to == from) return;

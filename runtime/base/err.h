@@ -38,6 +38,12 @@ bool neap_err_set(neap_err *err, neap_code code, const char *format, ...) __attr
 /* Add the hint. Returns false, as neap_err_set. */
 bool neap_err_hint(neap_err *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* Let `to` say what `from` says, all of it. */
+void neap_err_copy(neap_err *to, const neap_err *from);
+
+/* The same for the first of several: nothing when `to` says something already, or when `from` is NULL. */
+void neap_err_keep(neap_err *to, const neap_err *from);
+
 /* Move `from` into `to`; `from` is empty afterwards. */
 void neap_err_move(neap_err *to, neap_err *from);
 

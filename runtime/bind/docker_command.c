@@ -10,24 +10,16 @@
 
 /* What the exec tells ------------------------------------------------------------------------------ */
 
-static void keep(docker_slot *s, const neap_err *err) {
-    if (!err || s->err.code) return;
-    neap_err_set(&s->err, err->code, "%s", err->message);
-    if (err->hint) neap_err_hint(&s->err, "%s", err->hint);
-    s->err.status = err->status;
-    s->err.retry = err->retry;
-}
-
 static void on_step(void *arg, const neap_err *err) {
     docker_slot *s = arg;
-    keep(s, err);
+    neap_err_keep(&s->err, err);
     if (err) s->ended = true;
     s->changed(s->arg);
 }
 
 static void on_ended(void *arg, int status, const neap_err *err) {
     docker_slot *s = arg;
-    keep(s, err);
+    neap_err_keep(&s->err, err);
     s->status = status;
     s->ended = true;
     s->changed(s->arg);

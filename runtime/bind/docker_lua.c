@@ -60,13 +60,7 @@ void neap_docker_op_drop(docker_op *op) {
     neap_err_close(&op->err);
 }
 
-void neap_docker_op_error(docker_op *op, const neap_err *err) {
-    if (op->err.code || !err) return;
-    neap_err_set(&op->err, err->code, "%s", err->message);
-    if (err->hint) neap_err_hint(&op->err, "%s", err->hint);
-    op->err.status = err->status;
-    op->err.retry = err->retry;
-}
+void neap_docker_op_error(docker_op *op, const neap_err *err) { neap_err_keep(&op->err, err); }
 
 bool neap_docker_in_doubt(const neap_err *err) {
     return err->code == NEAP_E_UNKNOWN || err->code == NEAP_E_TIMEOUT || err->code == NEAP_E_CLOSED || err->code == NEAP_E_PROTOCOL;

@@ -74,9 +74,7 @@ static int exec_result(lua_State *L, neap_started *s) {
     neap_docker_command_outcome(L, h->origin, s->on_request);
     if (h->slot.status < 0) {
         neap_err err = NEAP_ERR_INIT;                /* asked for again, it is the same */
-        neap_err_set(&err, h->slot.err.code, "%s", h->slot.err.message);
-        if (h->slot.err.hint) neap_err_hint(&err, "%s", h->slot.err.hint);
-        err.retry = h->slot.err.retry;
+        neap_err_copy(&err, &h->slot.err);
         return neap_fail(L, &err);
     }
     lua_createtable(L, 0, 1);

@@ -304,17 +304,10 @@ static void describe(lua_State *L, http_op *h) {
 
 /* The wait --------------------------------------------------------------------------------------- */
 
-static void keep_error(http_op *h, const neap_err *err) {
-    if (!err) return;
-    neap_err_set(&h->err, err->code, "%s", err->message);
-    if (err->hint) neap_err_hint(&h->err, "%s", err->hint);
-    h->err.retry = err->retry;
-}
-
 static void on_answer(void *arg, neap_http_answer *answer, const neap_err *err) {
     http_op *h = arg;
     h->sent = answer->sent;
-    keep_error(h, err);
+    neap_err_keep(&h->err, err);
     neap_op_finish(&h->gate.op);
 }
 

@@ -268,11 +268,7 @@ static void on_done(void *arg, const neap_err *err) {
     free(t);
     if (!o) return;
     o->ticket = NULL;
-    if (err) {
-        neap_err_set(&o->err, err->code, "%s", err->message ? err->message : "");
-        if (err->hint) neap_err_hint(&o->err, "%s", err->hint);
-        o->err.retry = err->retry;
-    }
+    if (err) neap_err_copy(&o->err, err);
     neap_op_finish(&o->op);
 }
 

@@ -132,9 +132,7 @@ static void on_dialed(void *arg, neap_stream *stream, const neap_err *err) {
     connect_op *k = arg;
     k->dialing = NULL;
     k->stream = stream;
-    if (err) neap_err_set(&k->err, err->code, "%s", err->message);
-    if (err && err->hint) neap_err_hint(&k->err, "%s", err->hint);
-    k->err.retry = err && err->retry;
+    if (err) neap_err_copy(&k->err, err);
     neap_op_finish(&k->gate.op);
 }
 

@@ -142,20 +142,17 @@ void neap_pg_op_cancel(neap_op *o, bool force) {
 }
 
 /* The server quotes values: in the detail behind the first ": " ("Key (token)=(…)"), and for class 22 in the message itself. */
-static void set_without_values(pg_op *op, const neap_err *err) {
-    size_t len = strcspn(err->message, ":");
-    if (strncmp(err->sqlstate, "22", 2) == 0)
-        neap_err_set(&op->err, err->code, "the server refused a value; its words are kept back, because they may quote a parameter that is a secret");
-    else neap_err_set(&op->err, err->code, "%.*s", (int)len, err->message);
+static void leave_values_out(neap_err *kept, const neap_err *err) {
+    bool quotes = strncmp(err->sqlstate, "22", 2) == 0;
+    free(kept->message);
+    kept->message = quotes ? neap_strdup("the server refused a value; its words are kept back, because they may quote a parameter that is a secret")
+                           : neap_strndup(err->message, strcspn(err->message, ":"));
 }
 
 void neap_pg_op_error(pg_op *op, const neap_err *err) {
     if (op->err.code || !err) return;
-    if (op->params.secret && *err->sqlstate && err->message) set_without_values(op, err);
-    else neap_err_set(&op->err, err->code, "%s", err->message ? err->message : neap_code_meaning(err->code));
-    if (err->hint) neap_err_hint(&op->err, "%s", err->hint);
-    memcpy(op->err.sqlstate, err->sqlstate, sizeof op->err.sqlstate);
-    op->err.retry = err->retry;
+    neap_err_copy(&op->err, err);
+    if (op->params.secret && *err->sqlstate && err->message) leave_values_out(&op->err, err);
 }
 
 bool neap_pg_op_alive(pg_op *op) {

@@ -49,13 +49,6 @@ static void wake(cursor *c) {
     if (waiter) neap_op_finish(waiter);
 }
 
-static void keep_error(cursor *c, const neap_err *err) {
-    if (!err || c->err.code) return;
-    neap_err_set(&c->err, err->code, "%s", err->message ? err->message : "the rows broke off");
-    memcpy(c->err.sqlstate, err->sqlstate, sizeof c->err.sqlstate);
-    if (err->hint) neap_err_hint(&c->err, "%s", err->hint);
-}
-
 static void cursor_free(cursor *c) {
     PQclear(c->chunk);
     PQclear(c->next);
@@ -87,7 +80,7 @@ static void on_tail(void *arg, PGresult *r, const neap_err *err) {
     cursor *c = arg;
     bool tripwire = c->answers++ == 0;
     bool cared = c->h != NULL;
-    if (cared) keep_error(c, err);
+    if (cared) neap_err_keep(&c->err, err);
     if (cared && tripwire && !err && !PQgetisnull(r, 0, 0) && !c->err.code)
         neap_err_set(&c->err, NEAP_E_REFUSED, "the statement was no read: it took a transaction id, and was rolled back");
     if (settle(c) || tripwire) return;
@@ -107,7 +100,7 @@ static void send_tail(cursor *c) {
 /* A chunk, or why there is none. */
 static void on_chunk(void *arg, PGresult *r, const neap_err *err) {
     cursor *c = arg;
-    if (c->h && err) keep_error(c, err);
+    if (c->h && err) neap_err_keep(&c->err, err);
     if (c->h && !err) c->next = neap_pg_keep(c->h->pg), c->last = PQntuples(r) < CHUNK;
     if (settle(c)) return;
     if (c->last && !c->err.code && c->h->keeps) c->ended = true;
@@ -133,7 +126,7 @@ static void on_open(void *arg, PGresult *r, const neap_err *err) {
         on_chunk(c, r, err);
         return;
     }
-    if (c->h) keep_error(c, err);
+    if (c->h) neap_err_keep(&c->err, err);
     settle(c);
 }
 

@@ -97,7 +97,7 @@ static void on_durable(void *arg, const neap_err *err) {
     neap_err why = NEAP_ERR_INIT;
     r->note = NULL;
     if (err) {
-        neap_err_set(&r->failure, err->code, "%s", err->message);
+        neap_err_copy(&r->failure, err);
         end_child(r);
     } else if (r->child && !r->exited && !neap_child_release(r->child, &why)) {
         r->unborn = true;

@@ -177,12 +177,7 @@ void neap_redis_op_spell(lua_State *L, redis_op *op) {
 
 /* ---- errors ---- */
 
-void neap_redis_op_error(redis_op *op, const neap_err *err) {
-    if (op->err.code || !err) return;
-    neap_err_set(&op->err, err->code, "%s", err->message ? err->message : neap_code_meaning(err->code));
-    if (err->hint) neap_err_hint(&op->err, "%s", err->hint);
-    op->err.retry = err->retry;
-}
+void neap_redis_op_error(redis_op *op, const neap_err *err) { neap_err_keep(&op->err, err); }
 
 bool neap_redis_op_alive(redis_op *op) {
     if (neap_redis_is_alive(op->h->redis)) return true;

@@ -28,8 +28,6 @@ void neap_far_file_cancel(neap_op *op, bool force);
 void neap_far_file_drop(neap_op *op);
 /* The host's fingerprint, path and sudo into the evidence. */
 void neap_far_file_evidence(neap_far_file *f);
-/* An error that the host gave, into one of ours. */
-void neap_far_keep(neap_err *to, const neap_err *from);
 
 /* Primitives of a session: ssh_file_lua.c, ssh_file_write.c, ssh_file_stream.c, ssh_lock_lua.c. */
 int neap_ssh_stat(lua_State *L);

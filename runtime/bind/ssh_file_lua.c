@@ -20,14 +20,6 @@ enum { READ_LIMIT = 16 << 20, LIST_LIMIT = 64 << 20, ANSWER_LIMIT = 4096 };
 
 /* The head ----------------------------------------------------------------------------------------- */
 
-void neap_far_keep(neap_err *to, const neap_err *from) {
-    if (to->code || !from) return;
-    neap_err_set(to, from->code, "%s", from->message);
-    if (from->hint) neap_err_hint(to, "%s", from->hint);
-    to->retry = from->retry;
-    to->status = from->status;
-}
-
 /* [-0, +0, e] an absolute path; a withheld value raises {withheld}. */
 static char *check_path(lua_State *L, int index) {
     neap_err err = NEAP_ERR_INIT;
@@ -124,7 +116,7 @@ static void on_answer(void *arg, int status, neap_buf *out, const neap_err *err)
     f->status = status;
     f->answer = *out;
     *out = (neap_buf)NEAP_BUF_INIT;
-    neap_far_keep(&f->err, err);
+    neap_err_keep(&f->err, err);
     neap_op_finish(&f->gate.op);
     neap_far_question_free(q);
 }

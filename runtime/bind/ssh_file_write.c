@@ -128,7 +128,7 @@ static int publish(lua_State *L, put_op *p) {
 
 static int deliver_published(lua_State *L, put_op *p) {
     if (!p->file.err.code) return succeed(L, p);
-    neap_far_keep(&p->why, &p->file.err);
+    neap_err_keep(&p->why, &p->file.err);
     if (p->file.status != NEAP_FAR_UNTOLD) return discard(L, p);
     neap_far_request r = neap_far_file_request(&p->file, NEAP_FAR_LOOK, p->hex);
     return ask(L, p, LOOK, &r);
@@ -148,7 +148,7 @@ static int deliver_looked(lua_State *L, put_op *p) {
 static int deliver_received(lua_State *L, put_op *p) {
     bool made = neap_far_read_part(p->file.answer.data ? p->file.answer.data : "", &p->part);
     if (!p->file.err.code && made) return publish(L, p);
-    neap_far_keep(&p->why, &p->file.err);
+    neap_err_keep(&p->why, &p->file.err);
     if (!p->why.code) neap_err_set(&p->why, NEAP_E_PROTOCOL, "cannot %s on %s: the answer makes no sense", p->file.doing, place_of(p));
     if (!made && p->file.status == NEAP_FAR_UNTOLD) name_part(p);
     return discard(L, p);
@@ -159,7 +159,7 @@ static int deliver_received(lua_State *L, put_op *p) {
 static void on_durable(void *arg, const neap_err *err) {
     put_op *p = arg;
     p->note = NULL;
-    neap_far_keep(&p->why, err);
+    neap_err_keep(&p->why, err);
     neap_op_finish(&p->file.gate.op);
 }
 
@@ -306,7 +306,7 @@ int neap_ssh_write_file(lua_State *L) {
 
 static void on_opened(void *arg, const char *line, const neap_err *err) {
     put_op *p = arg;
-    neap_far_keep(&p->file.err, err);
+    neap_err_keep(&p->file.err, err);
     if (line && !neap_far_read_part(line, &p->part))
         neap_err_set(&p->file.err, NEAP_E_PROTOCOL, "cannot %s on %s: the answer makes no sense", p->file.doing, place_of(p));
     neap_op_finish(&p->file.gate.op);
@@ -326,7 +326,7 @@ static void drop_handle(neap_stream_handle *h) { sweep_part(op_of(h)); }
 
 static void on_shut(void *arg, const neap_err *err) {
     put_op *p = arg;
-    neap_far_keep(&p->why, err);
+    neap_err_keep(&p->why, err);
     neap_op_finish(&p->file.gate.op);
 }
 
@@ -380,7 +380,7 @@ typedef struct get_op {
 
 static void on_ready(void *arg, const char *line, const neap_err *err) {
     get_op *g = arg;
-    neap_far_keep(&g->file.err, err);
+    neap_err_keep(&g->file.err, err);
     if (line) g->size = atoll(line);
     neap_op_finish(&g->file.gate.op);
 }

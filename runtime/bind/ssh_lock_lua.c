@@ -102,7 +102,7 @@ static const neap_op_class hold_class = {"the hold on a host", lock_cancel, hold
 static void on_opened(void *arg, const char *line, const neap_err *err) {
     lock_op *o = arg;
     (void)line;
-    neap_far_keep(&o->file.err, err);
+    neap_err_keep(&o->file.err, err);
     neap_op_finish(&o->file.gate.op);
 }
 

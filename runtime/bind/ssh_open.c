@@ -23,16 +23,10 @@ typedef struct open_op {
     neap_err err;
 } open_op;
 
-static void keep_error(open_op *o, const neap_err *err) {
-    neap_err_set(&o->err, err->code, "%s", err->message);
-    if (err->hint) neap_err_hint(&o->err, "%s", err->hint);
-    o->err.retry = err->retry;
-}
-
 static void on_open(void *arg, neap_ssh *ssh, const neap_err *err) {
     open_op *o = arg;
     o->wait = NULL;
-    if (!ssh) keep_error(o, err);
+    if (!ssh) neap_err_copy(&o->err, err);
     neap_op_finish(&o->gate.op);
 }
 
@@ -40,7 +34,7 @@ static void on_host(void *arg, neap_ssh_host *host, const neap_err *err) {
     open_op *o = arg;
     o->question = NULL;
     if (!host) {
-        keep_error(o, err);
+        neap_err_copy(&o->err, err);
         neap_op_finish(&o->gate.op);
         return;
     }

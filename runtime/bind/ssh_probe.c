@@ -37,8 +37,7 @@ static void on_told(void *arg, const neap_remote_word *word, const neap_err *err
     if (word) {
         p->word = *word;
     } else {
-        neap_err_set(&p->err, err->code, "%s", err->message);
-        if (err->hint) neap_err_hint(&p->err, "%s", err->hint);
+        neap_err_copy(&p->err, err);
     }
     neap_op_finish(&p->gate.op);
     neap_remote_ask_free(ask);

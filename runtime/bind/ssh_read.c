@@ -108,10 +108,7 @@ static void on_ended(void *arg, const neap_remote_end *end, const neap_err *err)
     read_op *r = arg;
     r->over = true;
     r->end = *end;
-    if (err) {
-        neap_err_set(&r->err, err->code, "%s", err->message);
-        if (err->hint) neap_err_hint(&r->err, "%s", err->hint);
-    }
+    if (err) neap_err_copy(&r->err, err);
     neap_feed_end(&r->feed);
     r->drain = neap_timer_new(r->session->loop, on_drained, r);
     neap_timer_start(r->drain, end->how == NEAP_REMOTE_EXITED || end->how == NEAP_REMOTE_SIGNALLED ? DRAIN_MS : 0);

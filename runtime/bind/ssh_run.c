@@ -76,10 +76,7 @@ static void on_ended(void *arg, const neap_remote_end *end, const neap_err *err)
     run_op *r = arg;
     r->over = true;
     r->end = *end;
-    if (err) {
-        neap_err_set(&r->err, err->code, "%s", err->message);
-        if (err->hint) neap_err_hint(&r->err, "%s", err->hint);
-    }
+    if (err) neap_err_copy(&r->err, err);
     neap_op_finish(&r->gate.op);
 }
 

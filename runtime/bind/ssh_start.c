@@ -65,10 +65,7 @@ static void on_ended(void *arg, const neap_remote_end *end, const neap_err *err)
     start_op *s = arg;
     handle *h = s->handle;
     h->end = *end;
-    if (err) {
-        neap_err_set(&h->err, err->code, "%s", err->message);
-        if (err->hint) neap_err_hint(&h->err, "%s", err->hint);
-    }
+    if (err) neap_err_copy(&h->err, err);
     neap_op_finish(&s->gate.op);
     neap_started_end(&h->started);
 }
@@ -138,8 +135,7 @@ static int far_result(lua_State *L, neap_started *started) {
         return 1;
     }
     neap_err err = NEAP_ERR_INIT;
-    neap_err_set(&err, h->err.code, "%s", h->err.message);      /* who waits again is told again */
-    if (h->err.hint) neap_err_hint(&err, "%s", h->err.hint);
+    neap_err_copy(&err, &h->err);      /* who waits again is told again */
     return neap_far_deliver(L, &s->gate, &s->far, &h->end, &err, &s->failure, NULL, NULL);
 }
 

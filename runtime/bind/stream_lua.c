@@ -68,13 +68,6 @@ static void check_free(lua_State *L, const neap_stream_handle *h, bool reads, bo
     if (writes && h->writer) neap_raisef(L, NEAP_E_USAGE, "another task is writing to this stream");
 }
 
-static void keep_error(neap_err *to, const neap_err *from) {
-    if (to->code || !from) return;
-    neap_err_set(to, from->code, "%s", from->message);
-    if (from->hint) neap_err_hint(to, "%s", from->hint);
-    to->retry = from->retry;
-}
-
 static void note_written(neap_stream_handle *h, const char *data, size_t len) {
     h->moved += (long long)len;
     if (h->hash) neap_hash_add(h->hash, data, len);
@@ -138,14 +131,14 @@ static void on_got(void *arg, const char *data, ssize_t len, const neap_err *err
     transfer *t = arg;
     if (len > 0) neap_buf_add(&t->data, data, (size_t)len);
     if (len > 0) t->handle->moved += len;
-    if (len < 0) keep_error(&t->err, err);
+    if (len < 0) neap_err_keep(&t->err, err);
     release(t);
 }
 
 static void on_done(void *arg, const neap_err *err) {
     transfer *t = arg;
     if (err) t->handle->broken = true;
-    keep_error(&t->err, err);
+    neap_err_keep(&t->err, err);
     release(t);
 }
 
@@ -210,7 +203,7 @@ static void pipe_end(pipe_op *p, bool whole) {
 static void on_piped(void *arg, const neap_pipe_result *result, const neap_err *err) {
     pipe_op *p = arg;
     p->result = *result;
-    keep_error(&p->err, err);
+    neap_err_keep(&p->err, err);
     pipe_end(p, !err);
 }
 

@@ -46,9 +46,7 @@ static int tunnel_failure(lua_State *L) {
     const neap_err *kept = neap_tunnel_failure(check_tunnel(L));
     neap_err err = NEAP_ERR_INIT;
     if (!kept) return 0;
-    neap_err_set(&err, kept->code, "%s", kept->message);
-    if (kept->hint) neap_err_hint(&err, "%s", kept->hint);
-    err.retry = kept->retry;
+    neap_err_copy(&err, kept);
     neap_push_error(L, &err);
     return 1;
 }

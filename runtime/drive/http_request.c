@@ -115,9 +115,7 @@ static void on_dialed(void *arg, neap_stream *stream, const neap_err *refused) {
     neap_err err = NEAP_ERR_INIT;
     r->dialing = NULL;
     if (refused) {
-        neap_err_set(&err, refused->code, "%s", refused->message);
-        if (refused->hint) neap_err_hint(&err, "%s", refused->hint);
-        err.retry = refused->retry;
+        neap_err_copy(&err, refused);
     } else {
         r->bridge = http_bridge_new(r->http->loop, stream, r->bridge_name, &err);
     }

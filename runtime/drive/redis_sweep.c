@@ -34,12 +34,7 @@ static void settle(neap_sweep *s) {
     s->done(s->arg, s->err.code ? &s->err : NULL);
 }
 
-static void fail(neap_sweep *s, const neap_err *err) {
-    if (s->err.code) return;
-    neap_err_set(&s->err, err->code, "%s", err->message ? err->message : neap_code_meaning(err->code));
-    if (err->hint) neap_err_hint(&s->err, "%s", err->hint);
-    s->err.retry = err->retry;
-}
+static void fail(neap_sweep *s, const neap_err *err) { neap_err_keep(&s->err, err); }
 
 static bool refused(neap_sweep *s, const neap_redis_value *v, const neap_err *err) {
     neap_err said = NEAP_ERR_INIT;

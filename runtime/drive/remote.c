@@ -134,9 +134,7 @@ static void explain_silence(neap_remote *r, int status, neap_err *err) {
 
 static void copy_error(neap_err *to, const neap_err *from, const char *place) {
     if (!from || !from->code) { neap_err_set(to, NEAP_E_CLOSED, "%s closed the channel without a word", place); return; }
-    neap_err_set(to, from->code, "%s", from->message);
-    if (from->hint) neap_err_hint(to, "%s", from->hint);
-    to->retry = from->retry;
+    neap_err_copy(to, from);
 }
 
 /* There will be no more words. */

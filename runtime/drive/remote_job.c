@@ -65,8 +65,7 @@ static void finish(neap_remote_job *j, neap_remote_how how, int status, const ne
 static void keep_error(neap_remote_job *j, const neap_err *err) {
     neap_err_close(&j->failure);
     if (!err || !err->code) { neap_err_set(&j->failure, NEAP_E_CLOSED, "the connection to %s was lost", j->o.names.place); return; }
-    neap_err_set(&j->failure, err->code, "%s", err->message);
-    if (err->hint) neap_err_hint(&j->failure, "%s", err->hint);
+    neap_err_copy(&j->failure, err);
 }
 
 /* ---- words ---- */

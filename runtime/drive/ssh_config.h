@@ -24,6 +24,8 @@ bool neap_ssh_config_check_name(const char *name, neap_err *err);
  * its own ProxyJump and ProxyCommand do not count. Fields that cannot be expanded here make needs_program. */
 neap_ssh_host *neap_ssh_config_parse(const char *name, const char *text, size_t len, bool behind, char **jumps, neap_err *err);
 
+/* The home of who runs neap, from the accounts; NULL when there is none. Not to be freed. */
+const char *neap_ssh_home(void);
 /* The type of the key in an identity file, by its .pub or its own head, without a passphrase: "ssh-ed25519", "ssh-rsa",
  * "sk-ssh-ed25519@openssh.com", a certificate's; NULL when it cannot be told. Static or interned; not to be freed. */
 const char *neap_ssh_identity_type(const char *path);

@@ -100,10 +100,19 @@ static bool exists(const char *path) {
     return stat(path, &st) == 0;
 }
 
+/* Asked once: the files of the accounts are read anew for each question, and a fan-out has a dozen for each host. */
+const char *neap_ssh_home(void) {
+    static char *home;
+    struct passwd *who = home ? NULL : getpwuid(getuid());
+    if (who) home = neap_strdup(who->pw_dir);
+    return home;
+}
+
 /* ssh takes the home from the account, not from HOME. */
 static const char *home_of(const char *name, size_t len) {
+    if (!len) return neap_ssh_home();
     char *user = neap_strndup(name, len);
-    struct passwd *who = len ? getpwnam(user) : getpwuid(getuid());
+    struct passwd *who = getpwnam(user);
     free(user);
     return who ? who->pw_dir : NULL;
 }

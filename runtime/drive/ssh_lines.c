@@ -12,12 +12,12 @@
 #include <ctype.h>
 #include <fcntl.h>
 #include <glob.h>
-#include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "drive/ssh_config.h"
 
 enum { SIZE_MAX_BYTES = 1 << 20, DEPTH_MAX = 8, FILES_MAX = 256 };
 
@@ -29,11 +29,6 @@ typedef struct reader {
 } reader;
 
 typedef struct block { bool active, never; } block;       /* never: inside an include that does not apply */
-
-static const char *home(void) {
-    struct passwd *who = getpwuid(getuid());
-    return who ? who->pw_dir : NULL;
-}
 
 /* ssh's own pattern: * and ?, and nothing else is special. */
 static bool is_match(const char *name, const char *pattern) {
@@ -74,11 +69,11 @@ static bool take_include(reader *r, char *words, block b, int depth) {
     for (char *word = strtok_r(words, " \t", &rest); ok && word; word = strtok_r(NULL, " \t", &rest)) {
         glob_t found = {0};
         neap_buf pattern = NEAP_BUF_INIT;
-        if (*word == '~' && (word[1] != '/' || r->system || !home())) return false;
-        if (*word == '~') neap_buf_addf(&pattern, "%s%s", home(), word + 1);
+        if (*word == '~' && (word[1] != '/' || r->system || !neap_ssh_home())) return false;
+        if (*word == '~') neap_buf_addf(&pattern, "%s%s", neap_ssh_home(), word + 1);
         else if (*word == '/') neap_buf_adds(&pattern, word);
         else if (r->system) neap_buf_addf(&pattern, "/etc/ssh/%s", word);
-        else neap_buf_addf(&pattern, "%s/.ssh/%s", home() ? home() : "", word);
+        else neap_buf_addf(&pattern, "%s/.ssh/%s", neap_ssh_home() ? neap_ssh_home() : "", word);
         int how = glob(pattern.data, 0, NULL, &found);
         ok = how == 0 || how == GLOB_NOMATCH;
         for (size_t i = 0; ok && how == 0 && i < found.gl_pathc; i++) {
@@ -189,9 +184,9 @@ bool neap_ssh_lines_read(neap_ssh_lines *l, const char *file, const char *name) 
     reader r = {.out = l, .name = name};
     const block whole = {true, false};
     *l = (neap_ssh_lines){NEAP_BUF_INIT, NEAP_BUF_INIT, NULL};
-    if (!is_plain(name) || !home()) return false;
+    if (!is_plain(name) || !neap_ssh_home()) return false;
     neap_buf own = NEAP_BUF_INIT;
-    neap_buf_addf(&own, "%s/.ssh/config", home());
+    neap_buf_addf(&own, "%s/.ssh/config", neap_ssh_home());
     bool ok = file ? read_file(&r, file, true, whole, 0) : read_file(&r, own.data, false, whole, 0);
     neap_buf_close(&own);
     r.system = true;

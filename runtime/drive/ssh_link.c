@@ -86,10 +86,7 @@ static void on_turn(void *arg) {
 }
 
 static void fail(neap_ssh_link *l, const neap_err *err) {
-    neap_err_close(&l->failure);
-    neap_err_set(&l->failure, err->code, "%s", err->message);
-    if (err->hint) neap_err_hint(&l->failure, "%s", err->hint);
-    l->failure.retry = err->retry;
+    neap_err_copy(&l->failure, err);
     neap_timer_start(l->turn, 0);
 }
 

@@ -91,14 +91,8 @@ static void on_late(void *arg) {
     neap_ssh_channel_release(c);
 }
 
-static void keep_err(neap_ssh_channel *c, const neap_err *err) {
-    if (c->err.code) return;
-    neap_err_set(&c->err, err->code, "%s", err->message);
-    if (err->hint) neap_err_hint(&c->err, "%s", err->hint);
-}
-
 void neap_ssh_channel_tell(neap_ssh_channel *c, const neap_err *err) {
-    keep_err(c, err);
+    neap_err_keep(&c->err, err);
     neap_timer_start(c->late, 0);
 }
 
@@ -114,7 +108,7 @@ static void refuse(neap_ssh_channel *c) {
     neap_err_hint(&err, c->kind == NEAP_SSH_CHANNEL_EXEC ? "The server may have reached MaxSessions for this connection." :
                   "Nobody may listen there, or the server forbids it (AllowTcpForwarding, AllowStreamLocalForwarding).");
     c->state = NEAP_SSH_ENDS;
-    keep_err(c, &err);
+    neap_err_keep(&c->err, &err);
     neap_ssh_lanes_end(c, &err);
     tell_untold(c, &err);
     neap_err_close(&err);
@@ -235,7 +229,7 @@ void neap_ssh_channel_drop(neap_ssh_channel *c) {
     c->holders++;
     neap_err err = NEAP_ERR_INIT;
     neap_err_set(&err, NEAP_E_CLOSED, "the channel was closed");
-    keep_err(c, &err);
+    neap_err_keep(&c->err, &err);
     neap_ssh_lanes_end(c, &err);
     neap_err_close(&err);
     c->holders--;
@@ -250,7 +244,7 @@ static void lose(neap_ssh_channel *c, const neap_err *err) {
         if (c->kind == NEAP_SSH_CHANNEL_EXEC && libssh2_channel_eof(c->lib) == 1) end = end_of(c);
         if (end.how == NEAP_SSH_EXITED && end.status == 0) end.how = NEAP_SSH_UNTOLD;
     }
-    keep_err(c, err);
+    neap_err_keep(&c->err, err);
     c->holders++;
     detach(c);
     if (neap_ssh_lanes_have_left(c)) neap_timer_start(c->late, 0);

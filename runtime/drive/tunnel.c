@@ -86,9 +86,7 @@ static void on_dialed(void *arg, neap_stream *stream, const neap_err *err) {
     l->dialing = NULL;
     neap_err_close(kept);
     if (err) {
-        neap_err_set(kept, err->code, "%s", err->message);
-        if (err->hint) neap_err_hint(kept, "%s", err->hint);
-        kept->retry = err->retry;
+        neap_err_copy(kept, err);
         close_line(l);
         return;
     }

@@ -114,8 +114,7 @@ static void on_durable(void *arg, const neap_err *err) {
     free(t);
     if (!f) return;
     f->ticket = NULL;
-    if (err) neap_err_set(&f->err, err->code, "%s", err->message ? err->message : "the journal cannot be written");
-    if (err && err->hint) neap_err_hint(&f->err, "%s", err->hint);
+    if (err) neap_err_copy(&f->err, err);
     neap_op_finish(&f->op);
 }
 
