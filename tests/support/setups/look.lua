@@ -23,8 +23,10 @@ select concat_ws(E'\n', 'log position: ' || pg_current_wal_insert_lsn(), 'next t
   'prepared: ' || (select count(*) from pg_prepared_xacts), (select 'slots: ' || count(*) from pg_replication_slots))]]
 
 -- What was written to the log between two positions, by kind. Three kinds are nobody's doing: what a server that may have replicas says of itself now and
--- then, a checkpoint, and the tidying of a page, which a mere SELECT may begin.
+-- then, a checkpoint, and the tidying of a page, which a mere SELECT may begin. What is in the log but not on the disk yet, such as the end of a
+-- transaction that was rolled back, cannot be read: a checkpoint takes it there.
 local LOG <const> = [[
+checkpoint;
 select string_agg(kind || ' ' || n, ', ' order by kind) from (
   select resource_manager || '/' || record_type as kind, count(*) as n from pg_get_wal_records_info('%s', '%s')
    where resource_manager || '/' || record_type !~ '^(Standby/RUNNING_XACTS|XLOG/(CHECKPOINT_|FPI_FOR_HINT)|Heap2/PRUNE)' group by 1) k]]
