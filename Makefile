@@ -71,7 +71,7 @@ binary: $(BINARY)
 
 $(BINARY): $(OBJECTS) $(BUILD)/main.o $(BUILD)/stdlib.o
 	$(call say,LINK,$@)
-	$(Q)$(LINK) -o $@.part $^ $(PKG_LIBS) $(DIGESTS) && mv $@.part $@
+	$(Q)$(LINK) -Wl,--export-dynamic-symbol=_gnutls_global_init_skip -o $@.part $^ $(PKG_LIBS) $(DIGESTS) && mv $@.part $@
 
 # Objects are made again when a setting changes, PREFIX among them.
 $(BUILD)/settings: force

@@ -69,3 +69,8 @@ FORWARD(PostgresPollingStatusType, PQcancelPoll, (PGcancelConn *cancelConn), (ca
 FORWARD(int, PQcancelSocket, (const PGcancelConn *cancelConn), (cancelConn))
 FORWARD_VOID(PQcancelFinish, (PGcancelConn *cancelConn), (cancelConn))
 #endif
+
+/* GnuTLS comes with libpq's LDAP and prepares itself when it is loaded, which takes a megabyte, unless the program has this function
+ * (GNUTLS_SKIP_GLOBAL_INIT in gnutls.h, a weak symbol of the library). OpenLDAP prepares it when it needs it. */
+int _gnutls_global_init_skip(void);
+int _gnutls_global_init_skip(void) { return 1; }

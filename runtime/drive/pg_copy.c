@@ -18,7 +18,7 @@
 
 typedef enum { COPY_QUEUED, COPY_STARTING, COPY_ACTIVE, COPY_ENDING, COPY_DONE } copy_phase;
 
-enum { PIECE = 240 * 1024, LEAST = 192 * 1024, MARGIN = 8192, GRACE_MS = 5000 };     /* margin: the last row of a piece goes beyond it; 256 KiB with it */
+enum { PIECE = 112 * 1024, LEAST = 96 * 1024, MARGIN = 8192, GRACE_MS = 5000 };     /* margin: the last row of a piece goes beyond it; 128 KiB with it */
 
 typedef struct pg_copy {
     neap_stream stream;

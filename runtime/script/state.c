@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "script/function.h"
 #include "script/raise.h"
@@ -51,15 +53,26 @@ static void push_loader(lua_State *L, const char *name) {
     }
 }
 
+/* Bytecode is read once. Its pages are as good as new from the file, so they need not count as ours for the rest of a run. */
+static void leave_bytecode(void) {
+    extern const unsigned char __start_neap_bytecode[], __stop_neap_bytecode[];
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = (uintptr_t)__start_neap_bytecode & ~(page - 1);
+    (void)madvise((void *)from, (uintptr_t)__stop_neap_bytecode - from, MADV_DONTNEED);      /* refused: they stay, and nothing is wrong */
+}
+
 /* require(name) -> module. Effect: pure. */
 static int require(lua_State *L) {
     const char *name = luaL_checkstring(L, 1);
+    neap_host *host = neap_host_of(L);
     lua_settop(L, 1);
     lua_getfield(L, LUA_REGISTRYINDEX, MODULES);
     if (lua_getfield(L, 2, name) != LUA_TNIL) return 1;
     push_loader(L, name);
     lua_pushvalue(L, 1);
-    lua_call(L, 1, 1);
+    host->loading++;
+    int status = lua_pcall(L, 1, 1, 0);
+    if (--host->loading == 0) leave_bytecode();
+    if (status != LUA_OK) return lua_error(L);
     if (lua_isnil(L, -1)) lua_pushboolean(L, 1);
     lua_pushvalue(L, -1);
     lua_setfield(L, 2, name);
@@ -108,7 +121,7 @@ static int panic(lua_State *L) {
 static void init_host(neap_host *host) {
     neap_list_init(&host->ready);
     host->running = NULL;
-    host->tasks = 0;
+    host->tasks = host->loading = 0;
 }
 
 lua_State *neap_state_new(neap_host *host, const neap_opener *openers) {

@@ -33,6 +33,7 @@ typedef struct neap_host {
     neap_task    *running;        /* NULL while no task runs */
     neap_list     ready;          /* tasks to resume, oldest first */
     int           tasks;          /* alive */
+    int           loading;        /* modules that others wait for: `require` within `require` */
     neap_pool     pool;                   /* what Lua's small objects are made of */
     size_t        memory, memory_limit;   /* bytes Lua holds, and may hold (0: no limit) */
     int64_t       run_limit_ms, entered_ms;  /* how long Lua may compute without waiting (0: no limit), and since when it does */

@@ -3,7 +3,7 @@
 --   lua5.4 tests/support/embed.lua OUT.c stdlib/a/b.lua …
 --
 -- Every file becomes an array and a row {"a.b", bytes, length} of `neap_stdlib`, which ends with an
--- empty row. Line information is kept and the chunk is named "@stdlib/a/b.lua", so that an error in the
+-- empty row. The arrays are a section of their own, so that its pages can be given back. Line information is kept and the chunk is named "@stdlib/a/b.lua", so that an error in the
 -- built binary points into the file a reader can open. A file that does not compile ends the
 -- build here, with its own line number.
 
@@ -51,7 +51,7 @@ local lines = {
 local rows = {}
 for i = 2, #arg do
   local code = compile(arg[i])
-  lines[#lines + 1] = ("static const unsigned char module_%d[] = {"):format(i - 1)
+  lines[#lines + 1] = ("static const unsigned char module_%d[] __attribute__((section(\"neap_bytecode\"))) = {"):format(i - 1)
   add_bytes(lines, code)
   lines[#lines + 1] = "};"
   rows[#rows + 1] = ('  { "%s", module_%d, sizeof module_%d },'):format(module_name(arg[i]), i - 1, i - 1)
