@@ -1,4 +1,4 @@
-/* clock.c -- monotonic and wall time.
+/* clock.c -- monotonic, wall and processor time.
  *
  * CLOCK_MONOTONIC, not CLOCK_BOOTTIME: a deadline must not fire the moment a suspended laptop wakes,
  * before the operator has seen where the run stands. The loop's own timers use the same clock.
@@ -16,6 +16,7 @@ static int64_t read_us(clockid_t id) {
 
 int64_t neap_clock_mono_us(void) { return read_us(CLOCK_MONOTONIC); }
 int64_t neap_clock_mono_ms(void) { return read_us(CLOCK_MONOTONIC) / 1000; }
+int64_t neap_clock_thread_us(void) { return read_us(CLOCK_THREAD_CPUTIME_ID); }
 int64_t neap_clock_wall_ms(void) { return read_us(CLOCK_REALTIME) / 1000; }
 
 void neap_clock_iso(int64_t wall_ms, char out[NEAP_CLOCK_ISO_SIZE]) {

@@ -111,19 +111,23 @@ static int act(lua_State *L) {
     return 1;
 }
 
-/* limit{run_ms=, memory=} -> {run_ms=, memory=, used=} until now: what Lua may use (0: no limit), and how many bytes it does. Effect: pure. */
+/* limit{run_ms=, whole=, memory=} -> {run_ms=, whole=, memory=, used=} until now: what Lua may use (0: no limit), and how many bytes it
+ * does. run_ms is processor time without waiting, or altogether from now on when it is whole. Effect: pure. */
 static int limit(lua_State *L) {
     neap_host *host = neap_host_of(L);
     luaL_checktype(L, 1, LUA_TTABLE);
-    lua_createtable(L, 0, 3);
+    lua_createtable(L, 0, 4);
     lua_pushinteger(L, host->run_limit_ms);
     lua_setfield(L, -2, "run_ms");
+    lua_pushboolean(L, host->run_limit_whole);
+    lua_setfield(L, -2, "whole");
     lua_pushinteger(L, (lua_Integer)host->memory_limit);
     lua_setfield(L, -2, "memory");
     lua_pushinteger(L, (lua_Integer)host->memory);
     lua_setfield(L, -2, "used");
     if (lua_getfield(L, 1, "memory") != LUA_TNIL) host->memory_limit = (size_t)luaL_checkinteger(L, -1);
-    if (lua_getfield(L, 1, "run_ms") != LUA_TNIL) neap_sandbox_limit(host, luaL_checkinteger(L, -1));
+    bool whole = lua_getfield(L, 1, "whole") != LUA_TNIL && lua_toboolean(L, -1);
+    if (lua_getfield(L, 1, "run_ms") != LUA_TNIL) neap_sandbox_limit(host, luaL_checkinteger(L, -1), whole);
     lua_settop(L, 2);
     return 1;
 }

@@ -397,21 +397,24 @@ static void fail_late(neap_ssh_native *s) {
     fail_now(s, &err);
 }
 
+/* Who was silent was asked, and had time to answer: a process that was stopped for a while has asked nobody. */
 static void on_alive(neap_ssh_native *s) {
     int64_t every = s->alive_ms, limit = s->silent_ms;
-    int64_t silent = neap_clock_mono_ms() - neap_ssh_link_alive_ms(s->link);
-    if (silent >= limit) {
+    int64_t now = neap_clock_mono_ms(), heard = neap_ssh_link_alive_ms(s->link), silent = now - heard;
+    bool deaf = s->opening || neap_ssh_link_queued(s->link) != 0;      /* it cannot be asked: what we have said waits for its answer */
+    if (s->asked_ms <= heard) s->asked_ms = 0;
+    if (silent >= limit && (deaf || (s->asked_ms && now - s->asked_ms >= (limit - every) / 2))) {
         neap_err err = NEAP_ERR_INIT;
         neap_err_set(&err, NEAP_E_CLOSED, "the connection to \"%s\" was lost: it has been silent for %d s", s->name, (int)(silent / 1000));
         fail_now(s, &err);
         return;
     }
     bool asked = neap_list_is_empty(&s->channels) && neap_ssh_link_waits(s->link);
-    if ((silent >= every || asked) && !s->opening && neap_ssh_link_queued(s->link) == 0) {
+    if ((silent >= every || asked) && !deaf) {
         s->pinging = true;
         neap_ssh_native_kick(s);
     }
-    neap_timer_start(s->clock, silent < every ? every - silent : limit - silent);
+    neap_timer_start(s->clock, silent < every ? every - silent : silent < limit ? limit - silent : limit - every);
 }
 
 static void on_clock(void *arg) {

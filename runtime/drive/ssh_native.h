@@ -92,6 +92,7 @@ typedef struct neap_ssh_native {
     neap_list channels, dialers;
     neap_ssh_channel *opening;           /* libssh2 keeps the state of one opening per session */
     bool pinging;                        /* the opening is our sign of life */
+    int64_t asked_ms;                    /* when it was asked about its silence; 0: it was not, or it has spoken since */
     char *piece;                         /* what a reader is shown */
 } neap_ssh_native;
 

@@ -17,6 +17,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
+
 enum { WINDOW_SIZE = 2 * 1024 * 1024, PACKET_SIZE = 32768, UNUSED_SOURCE = 99 };
 
 static void destroy(neap_ssh_channel *c) {
@@ -155,6 +157,7 @@ static void ask(neap_ssh_channel *c) {
 /* An unknown type is refused, and a refusal is a sign of life. */
 static void ping(neap_ssh_native *s) {
     static const char type[] = "alive@neap";
+    if (!s->asked_ms) s->asked_ms = neap_clock_mono_ms();
     LIBSSH2_CHANNEL *made = libssh2_channel_open_ex(s->lib, type, sizeof type - 1, PACKET_SIZE, PACKET_SIZE, NULL, 0);
     int rc = made ? 0 : libssh2_session_last_errno(s->lib);
     if (rc == LIBSSH2_ERROR_EAGAIN) return;

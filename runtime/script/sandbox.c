@@ -5,6 +5,10 @@
  * in the collector. The last belt is a POSIX timer that fires in a signal handler, writes one
  * line and leaves; the journal already holds the intent of whatever was running.
  *
+ * Too long is processor time of the thread that Lua runs in: on a machine that was suspended, that is busy with something else or whose disk
+ * keeps the journal waiting, nobody has computed for too long, and no runbook is refused or ended for it. Only the deadlines that somebody
+ * wrote down are the clock's.
+ *
  * The timer is not set at each entry into Lua and unset at each return, which would be two system calls for every wait of every
  * task. It runs on, and looks when it fires: nobody in Lua, then it rests until the next entry; somebody who entered
  * later than it was set, then it waits for what that one has left; else it is stuck.
@@ -12,6 +16,7 @@
 #include "script/sandbox.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,6 +58,12 @@ static void stop(lua_State *L, neap_task *task, neap_code why, const char *messa
     overrun(L, why, lua_tostring(L, -1));
 }
 
+/* Nobody computes for longer than the clock says, and the clock is cheaper to ask. */
+static bool computed_too_long(const neap_host *host, int64_t now_ms) {
+    if (!host->run_limit_ms || now_ms - host->entered_ms + host->computed_us / 1000 <= host->run_limit_ms) return false;
+    return neap_clock_thread_us() - host->entered_us + host->computed_us > host->run_limit_ms * 1000;
+}
+
 static void on_count(lua_State *L, lua_Debug *ar) {
     neap_host *host = neap_host_of(L);
     neap_task *task = host->running;
@@ -60,8 +71,7 @@ static void on_count(lua_State *L, lua_Debug *ar) {
     if (!task) return;
     int64_t now = neap_clock_mono_ms(), nearest = neap_task_nearest(task);
     if (nearest && now > nearest) stop(L, task, NEAP_E_TIMEOUT, "the deadline passed while the runbook was computing");
-    if (host->run_limit_ms && now - host->entered_ms > host->run_limit_ms)
-        overrun(L, NEAP_E_TIMEOUT, "the runbook computed for too long without waiting for anything");
+    if (computed_too_long(host, now)) overrun(L, NEAP_E_TIMEOUT, "the runbook computed for too long without waiting for anything");
     if (task->reason) stop(L, task, NEAP_E_CANCELLED, task->reason);
 }
 
@@ -69,11 +79,17 @@ void neap_sandbox_watch(lua_State *thread) { lua_sethook(thread, on_count, LUA_M
 
 /* ---- the watchdog ---- */
 
-static timer_t watchdog;
-static bool    watchdog_made;
+static timer_t   watchdog;
+static bool      watchdog_made;
+static clockid_t computing;            /* processor time of the thread that Lua runs in */
 static _Atomic bool    watching;       /* the timer runs, */
 static _Atomic int64_t fires_ms;       /* and fires then */
-static _Atomic int64_t stuck_ms;       /* when who is in Lua now has been there too long; 0: nobody is */
+static _Atomic bool    inside;         /* somebody is in Lua: */
+static _Atomic int64_t since_us;       /* what the thread had computed when he entered, */
+static _Atomic int64_t most_us;        /* what it has when he is stuck, */
+static _Atomic int64_t late_ms;        /* and when his deadline is long over; INT64_MAX: he has none */
+
+enum { STUCK_US = NEAP_SANDBOX_STUCK_MS * 1000, LOOK_MS = 10 };
 
 static void set_watchdog(int64_t at_ms, int64_t now_ms) {
     struct itimerspec when;
@@ -86,24 +102,41 @@ static void set_watchdog(int64_t at_ms, int64_t now_ms) {
     timer_settime(watchdog, 0, &when, NULL);
 }
 
-/* clock_gettime and timer_settime may be called in a handler. */
+static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* How long until who is inside may be stuck; 0: he is. Past his deadline he must have computed as long as that is over: a machine that
+ * stood still has given his hook no chance. */
+static int64_t until_stuck_ms(int64_t now_ms) {
+    struct timespec time = {0, 0};
+    clock_gettime(computing, &time);
+    int64_t used = (int64_t)time.tv_sec * 1000000 + time.tv_nsec / 1000;
+    int64_t by_limit = most_us - used, by_deadline = late_ms == INT64_MAX ? INT64_MAX : larger((late_ms - now_ms) * 1000, since_us + STUCK_US - used);
+    int64_t left = smaller(by_limit, by_deadline);
+    return left <= 0 ? 0 : larger(left / 1000, LOOK_MS);
+}
+
+/* clock_gettime and timer_settime may be called in a handler, which may run in another thread. */
 static void on_watchdog(int sig) {
     static const char line[] = "neap: the script is stuck; leaving. What was running is in the journal.\n";
     int before = errno;
     (void)sig;
     watching = false;                              /* before the look: who enters from now on sets the timer himself */
-    int64_t stuck = stuck_ms, now = neap_clock_mono_ms();
-    if (stuck && stuck <= now) {
-        if (write(STDERR_FILENO, line, sizeof line - 1) < 0) { /* nobody reads it */ }
-        _exit(70);
+    if (inside) {
+        int64_t now = neap_clock_mono_ms(), left = until_stuck_ms(now);
+        if (left == 0) {
+            if (write(STDERR_FILENO, line, sizeof line - 1) < 0) { /* nobody reads it */ }
+            _exit(70);
+        }
+        set_watchdog(now + left, now);
     }
-    if (stuck) set_watchdog(stuck, now);
     errno = before;
 }
 
 static void make_watchdog(void) {
     struct sigaction action;
     struct sigevent event;
+    if (pthread_getcpuclockid(pthread_self(), &computing) != 0) return;
     memset(&action, 0, sizeof action);
     memset(&event, 0, sizeof event);
     action.sa_handler = on_watchdog;
@@ -114,28 +147,36 @@ static void make_watchdog(void) {
     watchdog_made = timer_create(CLOCK_MONOTONIC, &event, &watchdog) == 0;
 }
 
-void neap_sandbox_limit(neap_host *host, int64_t run_ms) {
+void neap_sandbox_limit(neap_host *host, int64_t run_ms, bool whole) {
     host->run_limit_ms = run_ms;
+    host->run_limit_whole = whole;
+    host->computed_us = 0;
     if (run_ms && !watchdog_made) make_watchdog();
     if (host->running) neap_sandbox_enter(host);
 }
 
 void neap_sandbox_rearm(neap_host *host) {
     if (!host->run_limit_ms || !host->running || !watchdog_made) return;
-    int64_t now = neap_clock_mono_ms(), end = host->entered_ms + host->run_limit_ms, nearest = neap_task_nearest(host->running);
-    if (nearest && nearest < end) end = nearest;
-    int64_t stuck = (end > now ? end : now) + NEAP_SANDBOX_STUCK_MS;
-    stuck_ms = stuck;
-    if (watching && fires_ms <= stuck) return;
-    set_watchdog(stuck, now);
+    int64_t now = neap_clock_mono_ms(), nearest = neap_task_nearest(host->running);
+    int64_t most = host->entered_us - host->computed_us + host->run_limit_ms * 1000 + STUCK_US;
+    inside = false;                                /* nobody looks at halves */
+    since_us = host->entered_us;
+    most_us = most;
+    late_ms = nearest ? larger(nearest, now) + NEAP_SANDBOX_STUCK_MS : INT64_MAX;
+    inside = true;
+    int64_t first = smaller(late_ms, host->entered_ms + larger((most - host->entered_us) / 1000, LOOK_MS));
+    if (watching && fires_ms <= first) return;
+    set_watchdog(larger(first, now + LOOK_MS), now);
 }
 
 void neap_sandbox_enter(neap_host *host) {
     host->entered_ms = neap_clock_mono_ms();
+    if (!host->run_limit_ms) return;
+    host->entered_us = neap_clock_thread_us();
     neap_sandbox_rearm(host);
 }
 
 void neap_sandbox_leave(neap_host *host) {
-    (void)host;
-    stuck_ms = 0;
+    inside = false;
+    if (host->run_limit_ms && host->run_limit_whole) host->computed_us += neap_clock_thread_us() - host->entered_us;
 }

@@ -6,6 +6,7 @@
 #ifndef NEAP_SCRIPT_SANDBOX_H
 #define NEAP_SCRIPT_SANDBOX_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <lua.h>
@@ -18,9 +19,10 @@ void *neap_sandbox_alloc(void *host, void *block, size_t old_size, size_t new_si
 /* Hook the thread: every few thousand instructions its task's deadline and the CPU limit are looked at. */
 void neap_sandbox_watch(lua_State *thread);
 
-/* Milliseconds that Lua may run without waiting (0: no limit). Beyond it the hook raises, every time, so that a pcall loop cannot
- * swallow it. The watchdog ends the process (70) when even that did not help for `NEAP_SANDBOX_STUCK_MS` more. */
-void neap_sandbox_limit(struct neap_host *host, int64_t run_ms);
+/* Milliseconds of processor time that Lua may compute without waiting (0: no limit), or, when it is `whole`, altogether from now on.
+ * Beyond it the hook raises, every time, so that a pcall loop cannot swallow it. The watchdog ends the process (70) when even that did
+ * not help for `NEAP_SANDBOX_STUCK_MS` more. */
+void neap_sandbox_limit(struct neap_host *host, int64_t run_ms, bool whole);
 
 /* The host calls these around each resume; `rearm` when a deadline of the running task changes. The
  * watchdog fires NEAP_SANDBOX_STUCK_MS after the limit or after the nearest deadline, whichever comes first. */

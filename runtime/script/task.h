@@ -36,7 +36,10 @@ typedef struct neap_host {
     int           loading;        /* modules that others wait for: `require` within `require` */
     neap_pool     pool;                   /* what Lua's small objects are made of */
     size_t        memory, memory_limit;   /* bytes Lua holds, and may hold (0: no limit) */
-    int64_t       run_limit_ms, entered_ms;  /* how long Lua may compute without waiting (0: no limit), and since when it does */
+    int64_t       run_limit_ms;           /* how long Lua may compute (0: no limit): without waiting, or altogether when that is whole */
+    bool          run_limit_whole;
+    int64_t       entered_ms, entered_us; /* since when Lua runs; how much this thread had computed by then, known when there is a limit */
+    int64_t       computed_us;            /* of a whole limit, before that */
 } neap_host;
 
 enum { NEAP_TASK_GRACE_MS = 10000, NEAP_TASK_TURN_MS = 20, NEAP_TASK_DEADLINES = 32 };

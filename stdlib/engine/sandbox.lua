@@ -159,17 +159,16 @@ function M.limit()
 end
 
 --- Call a chunk that only declares: every primitive refuses, and time and memory are bounded, because a list must not cost what
---- a run may.
+--- a run may. The time is what it computes, also between the reads of its modules: a machine that stood still, or is slow tonight, refuses
+--- nobody's runbook.
 ---@param chunk function
 ---@return boolean ok
 ---@return any err
 function M.bounded(chunk)
-  local phase, mark = task.phase("declare"), task.deadline(DECLARE_MS)
-  local before = task.limit {}
-  task.limit { memory = before.used + DECLARE_BYTES, run_ms = RUN_MS }
+  local phase, before = task.phase("declare"), task.limit {}
+  task.limit { memory = before.used + DECLARE_BYTES, run_ms = DECLARE_MS, whole = true }
   local ok, err = pcall(chunk)
-  task.limit { memory = before.memory, run_ms = before.run_ms }
-  task.restore(mark)
+  task.limit { memory = before.memory, run_ms = before.run_ms, whole = before.whole }
   task.phase(phase)
   return ok, err
 end

@@ -110,7 +110,7 @@ describe("a planted secret", function ()
 
   -- Samples the machine until the run has ended; `at` is called once the child works.
   local function follow(stage, running, at)
-    local samples, seen, answered, ends = 0, false, false, T.now_ms() + 20000
+    local samples, seen, answered, ends = 0, false, false, T.now_ms() + 120000
     while T.now_ms() < ends do
       clean(arguments(), "the arguments of a process")
       samples = samples + 1

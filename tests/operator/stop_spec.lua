@@ -24,7 +24,6 @@ step "Fill" {
 
 local INT <const>, HUP <const>, TERM <const> = 2, 1, 15
 local CTRL_C <const> = "\003"
-local SOON_MS <const> = 1000
 
 -- A zombie that nobody has collected yet does nothing any more.
 local function is_alive(pid)
@@ -37,9 +36,10 @@ end
 -- How a step waits: what it does, when it has begun, how it is let go, how to make it deaf, and what must be gone.
 local places = {
   server = {
-    act = 'db:exec("select pg_sleep(1)")', long = 'db:exec("select pg_sleep(seconds) from nap")',
+    act = 'db:exec("do $$ begin while exists (select from nap where seconds = 60) loop perform pg_sleep(0.02); end loop; end $$")',
+    long = 'db:exec("select pg_sleep(seconds) from nap")',
     begun = function (stage) return stage.active("%pg_sleep%") end,
-    go = function () end,
+    go = function (stage) servers.postgres().sql("update nap set seconds = 0", stage.database) end,
     deaf = function (_, pid) T.signal(pid, 19) end,
     hears = function (_, pid) T.signal(pid, 18) end,
     is_gone = function (stage) return not stage.active("%pg_sleep%") end,
@@ -73,11 +73,10 @@ for name, place in pairs(places) do
       return stages.await(function () return place.begun(stage) end, "the step that waits")
     end
 
+    -- The message comes while the step waits: nobody lets it go before.
     local function press(words)
-      local at = T.now_ms()
       running:write(CTRL_C)
       running:expect(words)
-      assert.is_true(T.now_ms() - at < SOON_MS, "the message came late")
     end
 
     local function attempts() return stage.count("step", function (body, step) return step == "wait" and body.state == "intent" end) end
@@ -146,7 +145,7 @@ for name, place in pairs(places) do
       local there = begin(place.long)
       press("finishing this step, then stopping")
       press("cancelling the step")
-      local r = running:finish(10000)
+      local r = running:finish()
       assert.equal(130, r.code, r.out)
       assert.is_true(place.is_gone(stage, there))
       assert.equal("cancelled", stage.last("step", "wait").status)
@@ -162,10 +161,8 @@ for name, place in pairs(places) do
       place.deaf(stage, there)
       press("finishing this step, then stopping")
       press("cancelling the step")
-      local at = T.now_ms()
       running:write(CTRL_C)
-      local r = running:finish(5000)
-      assert.is_true(T.now_ms() - at < SOON_MS, "it did not exit at once")
+      local r = running:finish()
       place.hears(stage, there)
       assert.equal(INT, r.signal, r.out)
       assert.is_nil(stage.last("end"))
@@ -200,7 +197,7 @@ for name, place in pairs(places) do
       begin(place.act)
       running:close()
       place.go(stage)
-      assert.equal(129, running.handle:wait(10000))
+      assert.equal(129, running.handle:wait(60000))
       assert.equal("held", stage.last("end").status)
       assert.equal("ok", stage.last("step", "wait").status)
       assert.is_true(stage.has "stopped")

@@ -68,7 +68,7 @@ describe("a dump that flows from a container of one host to another host", funct
 
   -- PostgreSQL is the container's first process, and starts anew when an orphan that was left to it dies badly.
   local function await_database()
-    local until_ms = T.now_ms() + 20000
+    local until_ms = T.now_ms() + 60000
     while not pcall(db.sql, "SELECT 1") and T.now_ms() < until_ms do T.pause(50) end
   end
 
@@ -126,7 +126,7 @@ describe("a dump that flows from a container of one host to another host", funct
 
   -- Wait until so many bytes went through a proxy that stops there.
   local function await(proxy, way, bytes)
-    local until_ms = T.now_ms() + 20000
+    local until_ms = T.now_ms() + 60000
     while proxy:count()[way] < bytes do
       assert.is_true(T.now_ms() < until_ms, "the bytes do not come")
       T.pause(10)
@@ -137,7 +137,7 @@ describe("a dump that flows from a container of one host to another host", funct
 
   -- Whoever stopped reading is noticed by the next write: the dump of a run that failed does not stay.
   local function await_no_dump()
-    local until_ms = T.now_ms() + 15000
+    local until_ms = T.now_ms() + 60000
     while pg_dumps() ~= "0" do
       assert.is_true(T.now_ms() < until_ms, "pg_dump runs on")
       T.pause(30)

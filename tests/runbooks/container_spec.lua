@@ -200,7 +200,7 @@ describe("a runbook on containers", function ()
   with("waits for the command of a run that was killed, and starts no second one", function ()
     db.exec { "sh", "-c", "rm -rf /tmp/slow; mkdir /tmp/slow; mkfifo /tmp/slow/go" }
     local running = start("run", dir .. "/slow.lua", "--env", "shop", "--no-input")
-    local until_ms = T.now_ms() + 10000
+    local until_ms = T.now_ms() + 60000
     while db.exec({ "test", "-s", "/tmp/slow/begun" }).code ~= 0 do
       assert.is_true(T.now_ms() < until_ms, "the command does not begin")
       T.pause(30)
@@ -256,7 +256,7 @@ describe("a runbook on containers", function ()
     worker.exec { "rm", "-f", "/tmp/cut" }
     local running = start("run", dir .. "/lost.lua", "--env", "shop", "--no-input")
     running:shut()
-    local until_ms = T.now_ms() + 10000
+    local until_ms = T.now_ms() + 60000
     while worker.exec({ "test", "-e", "/tmp/cut" }).code ~= 0 do
       assert.is_true(T.now_ms() < until_ms, "the command does not begin")
       T.pause(30)

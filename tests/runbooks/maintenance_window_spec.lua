@@ -36,7 +36,7 @@ local function exists(path)
 end
 
 local function await(fn, what)
-  local until_ms = T.now_ms() + 15000
+  local until_ms = T.now_ms() + 60000
   while not fn() do
     if T.now_ms() > until_ms then error("did not come: " .. what, 2) end
     T.pause(20)

@@ -187,7 +187,7 @@ describe("postgres/restore", function ()
     if not at then return end
     local run = at.start(at.run())
     run:shut()
-    local until_ms = T.now_ms() + 30000
+    local until_ms = T.now_ms() + 60000
     repeat
       local row = (journal.index.list(at.state) or {})[1]
       local acted = 0
@@ -217,7 +217,7 @@ describe("postgres/restore", function ()
     local psql = child.start { argv = at.engine.netns.enter(argv), env = { PGPASSWORD = servers.passwords.admin, PATH = os.getenv("PATH"), PGAPPNAME = "watcher" } }
     psql:write(NAMED:format(at.database))
     psql:shut()
-    local until_ms = T.now_ms() + 10000
+    local until_ms = T.now_ms() + 60000
     while suite.read(path) == "" do assert(T.now_ms() < until_ms, "nobody watches") end
     return { path = path, psql = psql }
   end
@@ -277,7 +277,7 @@ describe("postgres/restore", function ()
   -- What was cut off may need a moment until it knows.
   local function check_nothing_left(at, trial, what)
     at.ends(0, { "gc" })
-    local until_ms = T.now_ms() + 15000
+    local until_ms = T.now_ms() + 60000
     while #working(at) > 0 and T.now_ms() < until_ms do T.pause(50) end
     assert.same({}, working(at), what)
     assert.is_false(at.exists(trial), what)

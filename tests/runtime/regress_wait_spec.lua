@@ -1,6 +1,8 @@
 --- Waiting and stopping meet: an answer and a deadline in one turn, a cancel while a task computes, a task that never
 -- has to wait.
 
+local native = require("native.pg")
+local servers = require("tests.support.servers")
 local task = require("native.task")
 
 local function busy(ms)
@@ -20,6 +22,23 @@ describe("a wait", function()
       task.sleep(0)
       busy(40)                                     -- both timers are due when the loop turns again
       assert.same({ true, "slept" }, { waiter:join() })
+    end)
+  end)
+
+  it("whose answer came while the process stood still gets it, though its deadline has passed too", function()
+    local server = servers.postgres()
+    T.run(function()
+      local db <close> = assert(native.new { url = server.url("app"), application = "neap:wait:1" })
+      assert(db:open())
+      local asker = task.spawn(function()
+        local mark = task.deadline(300)
+        local ok, rows = pcall(db.exec, db, "SELECT 'slept' FROM pg_sleep(0.1)")
+        task.restore(mark)
+        return ok, ok and type(rows) or rows.code
+      end)
+      task.sleep(20)
+      T.pause(1000)
+      assert.same({ true, true, "table" }, { asker:join() })
     end)
   end)
 

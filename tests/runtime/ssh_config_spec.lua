@@ -27,7 +27,7 @@ describe("ssh_config", function()
     agent = { socket = dir .. "/agent" }
     agent.process = T.start { argv = { "ssh-agent", "-D", "-a", agent.socket } }
     suite.kept[agent.process:pid()] = true
-    local until_ms = T.now_ms() + 5000
+    local until_ms = T.now_ms() + 60000
     repeat local there = os.rename(agent.socket, agent.socket) until there or T.now_ms() > until_ms
     child.must { argv = { "ssh-add", "-q", hermes.key "ed25519", hermes.key "rsa" }, env = { "SSH_AUTH_SOCK=" .. agent.socket, "PATH=" .. os.getenv("PATH") } }
   end)

@@ -428,12 +428,12 @@ c.sendall(got.upper()); c.close()
   it("lets go of commands that ignore the end of their streams", function()
     local began
     with({}, function(s)
-      local e <const> = s:exec("trap '' HUP PIPE; echo on; sleep 30")
+      local e <const> = s:exec("trap '' HUP PIPE; echo on; sleep 300")
       assert.equal("on\n", e:stream(1):read(10))
-      for _ = 1, 5 do s:exec("trap '' HUP; sleep 30") end
+      for _ = 1, 5 do s:exec("trap '' HUP; sleep 300") end
       began = T.now_ms()
     end)
-    assert.is_true(T.now_ms() - began < 3000)
+    assert.is_true(T.now_ms() - began < 60000)
     hermes.kill_all()
   end)
 
@@ -459,7 +459,7 @@ c.sendall(got.upper()); c.close()
       local s, err = T.ssh_open(options { host = "127.0.0.1", port = silent:port(), connect_ms = 300, alias = "x", strict = "no" })
       assert.is_nil(s)
       assert.equal("timeout", err.code)
-      assert.is_true(T.now_ms() - began < 2000)
+      assert.is_true(T.now_ms() - began < 9000)                -- unless it is told, it waits for ten seconds
     end)
     silent:close()
   end)
@@ -471,14 +471,26 @@ c.sendall(got.upper()); c.close()
       require("native.task").sleep(1200)
       assert.is_nil(s:lost())
       proxy:set { blackhole = "from" }
-      local began = T.now_ms()
       assert.matches("silent", s:lost(true))
-      assert.is_true(T.now_ms() - began < 1500)
       assert.equal("untold", e:wait().how)
       e:free()
     end)
     proxy:close()
     hermes.kill_all()
+  end)
+
+  it("does not take its own absence for the silence of the peer: a process that stood still asks, and hears what came meanwhile", function()
+    with({ alive_ms = 500 }, function(s)                       -- 1.25 s of silence are too much
+      for _, before_ms in ipairs { 0, 550 } do                 -- not asked yet; asked, and the answer is unread
+        require("native.task").sleep(before_ms)
+        T.pause(1600)
+        require("native.task").sleep(20)
+        assert.is_nil(s:lost())
+        local e <const> = s:exec("echo here")
+        assert.equal("here\n", e:stream(1):read(10))
+        e:free()
+      end
+    end)
   end)
 
   it("answers a server that asks whether it lives, without any channel", function()

@@ -156,7 +156,7 @@ describe("the ssh program as a back end", function()
     ours:expect "open"
     ours:kill(9)
     ours:finish()
-    local until_ms = T.now_ms() + 10000
+    local until_ms = T.now_ms() + 60000
     local function left()
       for _, p in pairs(T.processes(mark)) do if p.marked and p.state ~= "Z" then return p.name end end
     end

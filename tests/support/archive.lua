@@ -26,7 +26,7 @@ local function as_server(pg, argv)
 end
 
 local function until_it(what, holds)
-  local ends = T.now_ms() + 20000
+  local ends = T.now_ms() + 60000
   while not holds() do
     if T.now_ms() > ends then error("did not come: " .. what, 2) end
     T.pause(20)

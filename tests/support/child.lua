@@ -39,10 +39,10 @@ end
 
 --- Wait until its output holds the text (plain), then forget up to there for the next expect.
 ---@param text string
----@param ms? integer time limit, 10 s when omitted
+---@param ms? integer time limit, a minute when omitted: a safety net, not what a test is about
 ---@return string seen what came up to and including the text
 function Running:expect(text, ms)
-  local until_ms = T.now_ms() + (ms or 10000)
+  local until_ms = T.now_ms() + (ms or 60000)
   self.seen = self.seen or 1
   while true do
     local _, last = self.out:find(text, self.seen, true)
@@ -57,10 +57,10 @@ function Running:expect(text, ms)
 end
 
 --- Read to the end and reap. Past the time limit the group is killed and that is an error.
----@param ms? integer time limit, 30 s when omitted
+---@param ms? integer time limit, two minutes when omitted
 ---@return { code: integer?, signal: integer?, out: string, err: string }
 function Running:finish(ms)
-  local until_ms = T.now_ms() + (ms or 30000)
+  local until_ms = T.now_ms() + (ms or 120000)
   local ok, why
   repeat ok, why = read_some(self, math.max(0, until_ms - T.now_ms())) until not ok
   local code, _, signal

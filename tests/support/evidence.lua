@@ -41,7 +41,7 @@ end
 
 --- Wait until nobody but us is connected.
 function M.quiet(pg)
-  local until_ms = T.now_ms() + 20000
+  local until_ms = T.now_ms() + 60000
   while pg.sql(BUSY) ~= "0" do
     if T.now_ms() > until_ms then error("a session does not end:\n" .. pg.sql("select pid, application_name, state, query from pg_stat_activity"), 0) end
   end

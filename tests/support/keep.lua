@@ -46,7 +46,7 @@ local function add_server(at, options)
     local seen = #log_of(at)
     at.process = T.start { argv = argv, cwd = at.dir .. "/data", log = at.dir .. "/out.log" }
     suite.kept[at.process:pid()] = true
-    local until_ms = T.now_ms() + 20000
+    local until_ms = T.now_ms() + 60000
     while not log_of(at):find("Ready to accept connections", seen + 1, true) do
       if at.process:wait(10) or T.now_ms() > until_ms then error("Redis did not start:\n" .. log_of(at), 2) end
     end
@@ -63,7 +63,7 @@ local function add_server(at, options)
 
   --- Wait until INFO says so.
   function at.await(fact, value)
-    local until_ms = T.now_ms() + 20000
+    local until_ms = T.now_ms() + 60000
     while not at.cli("info", "everything"):find(fact .. ":" .. value, 1, true) do
       if T.now_ms() > until_ms then error(fact .. " does not become " .. value, 2) end
       T.pause(10)
@@ -92,7 +92,7 @@ function M.watch(argv, cli, path, fn)
   os.remove(path)
   local monitor = T.start { argv = argv, cwd = "/", log = path }
   suite.kept[monitor:pid()] = true
-  local until_ms = T.now_ms() + 10000
+  local until_ms = T.now_ms() + 60000
   while not (io.open(path) and suite.read(path):find("OK", 1, true)) and T.now_ms() < until_ms do T.pause(5) end
   local ok, err = pcall(fn)
   cli("echo", "the watch is over")

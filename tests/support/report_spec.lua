@@ -71,7 +71,7 @@ describe("support.report", function()
     local r = run_spec("it('a', function() print('in ' .. suite.directory()) io.stdout:flush() "
       .. "print(require('tests.support.servers').postgres().process:pid()) io.stdout:flush() T.signal(T.pid(), 9) end)")
     local pid = math.tointeger(tonumber(r.out:match("\n(%d+)")))
-    local until_ms = T.now_ms() + 15000
+    local until_ms = T.now_ms() + 60000
     while (T.alive(pid) or #T.entries(r.dir) > 2) and T.now_ms() < until_ms do T.pause(20) end
     assert.is_false(T.alive(pid))
     assert.equal(2, #T.entries(r.dir))

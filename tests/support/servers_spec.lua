@@ -11,7 +11,7 @@ local function ssh(home, alias, command, input)
 end
 
 local function wait_until(fn, what)
-  local until_ms = T.now_ms() + 30000
+  local until_ms = T.now_ms() + 60000
   while not fn() do
     if T.now_ms() > until_ms then error("never came: " .. what, 2) end
     T.pause(10)

@@ -34,11 +34,11 @@ case "$1" in
 esac
 ]]
 
---- Poll what has no event; an error names it after half a minute.
+--- Poll what has no event; an error names it after a minute.
 ---@param fn fun(): any what is truthy when it has come
 ---@param what string
 function M.await(fn, what)
-  local until_ms = T.now_ms() + 30000
+  local until_ms = T.now_ms() + 60000
   while true do
     local got = fn()
     if got then return got end

@@ -47,7 +47,7 @@ function M.sessions(ward, pg, user)
 
   --- Poll until the query answers this.
   function ward.await(query, answer)
-    local until_ms = T.now_ms() + 15000
+    local until_ms = T.now_ms() + 60000
     while pg.sql(query, ward.database) ~= answer do
       if T.now_ms() > until_ms then error("did not come: " .. query .. " = " .. answer, 2) end
     end

@@ -84,7 +84,7 @@ local function add_talk(engine)
   ---@param words string[] and input = text
   function engine.try(words)
     local argv = table.move(words, 1, #words, 2, { program("docker") })
-    return child.run { argv = argv, input = words.input, timeout = words.timeout or 60000,
+    return child.run { argv = argv, input = words.input, timeout = words.timeout or 180000,
       env = { DOCKER_HOST = engine.url, DOCKER_CONFIG = engine.dir .. "/client", PATH = os.getenv("PATH"), HOME = engine.dir } }
   end
 
@@ -103,7 +103,7 @@ local function add_questions(engine)
   ---@return string body
   function engine.get(path)
     return T.run(function ()
-      local answer = assert(http.request { url = "http://engine", unix = engine.socket, path = path, within_ms = 30000, limit = 1 << 26 })
+      local answer = assert(http.request { url = "http://engine", unix = engine.socket, path = path, within_ms = 120000, limit = 1 << 26 })
       if answer.status ~= 200 then error(("GET %s: %d %s"):format(path, answer.status, answer.body), 0) end
       return answer.body
     end)
@@ -135,7 +135,7 @@ local function add_life(engine)
     engine.seen = #engine.log() + 1
     engine.process = T.start { argv = daemon_argv(engine), cwd = "/", log = engine.dir .. "/dockerd.log" }
     suite.kept[engine.process:pid()] = true
-    local until_ms = T.now_ms() + 60000
+    local until_ms = T.now_ms() + 120000
     while not is_ready(engine) do
       if engine.process:wait(20) or T.now_ms() > until_ms then
         local said = engine.log():sub(engine.seen)
@@ -150,7 +150,7 @@ local function add_life(engine)
   --- Stop it, containers first; what it kept on disk stays for start().
   function engine.stop()
     if not engine.process then return end
-    child.must { argv = { "sh", "-c", suite.read("tests/support/servers/down.sh") .. "engine_down \"$1\"\n", "neap-test-down", engine.dir }, timeout = 60000 }
+    child.must { argv = { "sh", "-c", suite.read("tests/support/servers/down.sh") .. "engine_down \"$1\"\n", "neap-test-down", engine.dir }, timeout = 180000 }
     if not engine.process:wait(20000) then engine.process:kill(9) end
     engine.process:close()
     engine.process = nil
@@ -166,7 +166,7 @@ local function add_life(engine)
 end
 
 local function add_images(engine)
-  child.must { argv = { "sh", "tests/support/servers/images.sh", engine.dir }, timeout = 60000 }
+  child.must { argv = { "sh", "tests/support/servers/images.sh", engine.dir }, timeout = 180000 }
   local path = "ENV PATH=" .. require("tests.support.servers.postgres").bin() .. ":/usr/bin:/bin"
   engine.cli("import", "--change", "ENV PATH=/bin", "--change", 'CMD ["sh"]', engine.dir .. "/busybox.tar", "test/busybox:1")
   engine.cli("import", "--change", path, "--change", "ENV PGHOST=/tmp", "--change", "ENV PGUSER=postgres", "--change", "USER postgres",
@@ -195,7 +195,7 @@ local function add_container_words(engine, box)
 
   --- Wait until its health check says so.
   function box.wait_healthy(ms)
-    local until_ms = T.now_ms() + (ms or 60000)
+    local until_ms = T.now_ms() + (ms or 120000)
     while true do
       local state = json.parse(engine.get(("/containers/%s/json"):format(box.id))).State
       if state.Health and state.Health.Status == "healthy" then return end

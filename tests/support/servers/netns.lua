@@ -51,7 +51,7 @@ function M.start(label)
 
   --- Run a shell line inside; raises when it fails.
   ---@return string out
-  function ns.sh(line) return child.must { argv = ns.enter { "sh", "-ec", line }, timeout = 20000 } end
+  function ns.sh(line) return child.must { argv = ns.enter { "sh", "-ec", line }, timeout = 120000 } end
 
   --- Delete it. Processes inside keep it alive until they end.
   function ns.remove() remove_namespace(ns) end

@@ -54,7 +54,7 @@ local function initialise(server, more)
   end
   local argv = { server.bin .. "/initdb", "-D", server.dir .. "/data", "-U", "admin", "--pwfile=" .. password_file, "-A", "scram-sha-256",
     "-E", "UTF8", "--locale=C.UTF-8", "--no-sync" }
-  child.must { argv = table.move(more or {}, 1, #(more or {}), #argv + 1, argv), user = user, cwd = "/", timeout = 60000 }
+  child.must { argv = table.move(more or {}, 1, #(more or {}), #argv + 1, argv), user = user, cwd = "/", timeout = 120000 }
   os.remove(password_file)
 end
 
@@ -87,7 +87,7 @@ function M.ask(where, text, database, user)
   local out = child.must {
     argv = where.enter and where.enter(argv) or argv,
     env = { PGPASSWORD = M.passwords[user or "admin"], PATH = os.getenv("PATH"), PGAPPNAME = "spec", LANG = "C.UTF-8" },
-    input = text, timeout = 30000,
+    input = text, timeout = 120000,
   }
   return (out:gsub("\n$", ""))
 end
@@ -99,7 +99,7 @@ local function add_words(server)
       argv = { server.bin .. "/postgres", "-D", server.dir .. "/data" }, user = server_user(), cwd = "/", log = server.dir .. "/pg.log",
     }
     suite.kept[server.process:pid()] = true
-    local until_ms = T.now_ms() + 30000
+    local until_ms = T.now_ms() + 90000
     while not is_ready(server) do
       if server.process:wait(20) or T.now_ms() > until_ms then error("PostgreSQL did not start:\n" .. server.log(), 2) end
     end
@@ -109,7 +109,7 @@ local function add_words(server)
   function server.stop(mode)
     if not server.process then return end
     server.process:kill(({ smart = 15, immediate = 3 })[mode] or 2)
-    if not server.process:wait(20000) and T.alive(server.process:pid()) then server.process:kill(9, true) end
+    if not server.process:wait(60000) and T.alive(server.process:pid()) then server.process:kill(9, true) end
     server.process:close()
     server.process = nil
   end

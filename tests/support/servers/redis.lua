@@ -20,7 +20,7 @@ local started = {}
 local authority
 
 local function openssl(...)
-  child.must { argv = { "openssl", ... }, cwd = suite.directory() .. "/tls", timeout = 20000 }
+  child.must { argv = { "openssl", ... }, cwd = suite.directory() .. "/tls", timeout = 120000 }
 end
 
 --- A certificate authority for the suite, and a server's certificate for localhost and 127.0.0.1; made when first asked for.
@@ -76,7 +76,7 @@ local function add_words(server, options)
     if words.user or not options.open then table.move({ "--user", user, "--pass", M.passwords[user] }, 1, 4, #argv + 1, argv) end
     if options.acl == false then argv = { "redis-cli", "-s", server.socket, "--no-auth-warning", "--pass", M.passwords.default } end
     for _, word in ipairs(words) do argv[#argv + 1] = tostring(word) end
-    return (child.must({ argv = argv, input = words.input, timeout = 60000 }):gsub("\n$", ""))
+    return (child.must({ argv = argv, input = words.input, timeout = 120000 }):gsub("\n$", ""))
   end
 
   --- A URL over TCP with user and password, or over TLS.
@@ -99,7 +99,7 @@ local function add_words(server, options)
     local seen = #server.log()
     server.process = T.start { argv = { "redis-server", server.dir .. "/redis.conf" }, cwd = "/", log = server.dir .. "/out.log" }
     suite.kept[server.process:pid()] = true
-    local until_ms = T.now_ms() + 20000
+    local until_ms = T.now_ms() + 90000
     while not server.log():find("server is now ready to accept connections at " .. server.socket, seen + 1, true) do
       if server.process:wait(10) or T.now_ms() > until_ms then error("Redis did not start:\n" .. server.log(), 2) end
     end

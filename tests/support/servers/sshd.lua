@@ -132,7 +132,7 @@ local function try_start(server)
   if server.uid then argv = { "unshare", "--mount", "--propagation", "slave", "sh", "-c", ENTER, "sshd", server.dir, server.wrapper or SSHD } end
   server.process = T.start { argv = argv, cwd = "/", log = server.dir .. "/sshd.log" }
   suite.kept[server.process:pid()] = true
-  local until_ms = T.now_ms() + 20000
+  local until_ms = T.now_ms() + 90000
   while not server.log():find("Server listening on", seen + 1, true) do
     if server.process:wait(10) or T.now_ms() > until_ms then
       server.process:close()
@@ -190,7 +190,7 @@ end
 
 -- End those that `wanted` names, and wait until they are gone.
 local function kill_all(server, wanted)
-  local until_ms = T.now_ms() + 5000
+  local until_ms = T.now_ms() + 60000
   repeat
     local left = false
     for pid, name in pairs(processes(server)) do

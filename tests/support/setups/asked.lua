@@ -18,7 +18,7 @@ local function destroys(name) return function (at) return { "--confirm", "destro
 
 local function appending(at)
   at.redis.cli("config", "set", "appendonly", "yes")
-  local until_ms = T.now_ms() + 10000
+  local until_ms = T.now_ms() + 60000
   while not at.redis.cli("info", "persistence"):find "aof_rewrite_in_progress:0%s+aof_rewrite_scheduled:0" do
     if T.now_ms() > until_ms then error("the append-only file is not written", 0) end
     T.pause(10)

@@ -40,7 +40,7 @@ local function script(path, text) T.mode(suite.write(path, text), tonumber("755"
 ---@param enter? fun(argv: string[]): string[] as netns.enter
 function M.wait_for(url, enter)
   local argv = { "/bin/busybox", "wget", "-q", "-O", "/dev/null", url }
-  local until_ms = T.now_ms() + 10000
+  local until_ms = T.now_ms() + 60000
   while child.run({ argv = enter and enter(argv) or argv }).code ~= 0 do
     if T.now_ms() > until_ms then error("no page at " .. url, 0) end
     T.pause(10)
