@@ -48,14 +48,24 @@ describe("a run that is killed in the middle of a write elsewhere", function()
       box and ("box = container { name = %q, docker = %q }"):format(box.name, engine.url) or ""))
   end
 
-  -- Start, kill once `busy` says so, resume: how that ends, and the id of the run.
-  local function killed(busy)
+  -- Start, kill once `busy` says so, resume: how that ends, and the id of the run. `go` lets go of what works on, once the resumed run waits for it.
+  local function killed(busy, go)
     local running = neap.start(words("run", dir .. "/book.lua"), {})
     await(busy, "the write", running)
     running:kill(9)
     running:finish()
     local run = T.entries(dir .. "/state/runs")[1]:gsub("%.db$", "")
-    return neap(words("resume", run), { timeout = 60000 }), run
+    local resumed = neap.start(words("resume", run), {})
+    resumed:shut()
+    if go then
+      while not resumed.err:find("waiting", 1, true) do
+        local name, bytes = resumed.handle:read(60000)
+        if not name then error(bytes .. ": " .. resumed.out .. resumed.err) end
+        resumed[name] = resumed[name] .. bytes
+      end
+      go()
+    end
+    return resumed:finish(), run
   end
 
   local function records(run)
@@ -70,9 +80,9 @@ describe("a run that is killed in the middle of a write elsewhere", function()
   local function lines_of(path) return select(2, (suite.read(path)):gsub("\n", "")) end
 
   it("waits for a command on a host, and finds it done once #kill", function()
-    local script = ("touch %s/busy; sleep 1; echo x >>%s/made"):format(dir, dir)
+    local script = ("touch %s/busy; while [ ! -e %s/go ]; do sleep 0.02; done; echo x >>%s/made"):format(dir, dir, dir)
     with("hermes", ('hermes:run { "sh", "-c", %q }'):format(script), ('hermes:has %q'):format(dir .. "/made"))
-    local r, run = killed(function() return io.open(dir .. "/busy") end)
+    local r, run = killed(function() return io.open(dir .. "/busy") end, function() suite.write(dir .. "/go", "") end)
     assert.equal(0, r.code, r.out .. r.err)
     assert.equal(1, lines_of(dir .. "/made"))
     local events = records(run)
@@ -81,8 +91,8 @@ describe("a run that is killed in the middle of a write elsewhere", function()
 
   it("waits for a command in a container, and finds it done once #kill", function()
     if not box then return pending("no Engine") end
-    with("box", 'box:run { "sh", "-c", "touch /busy; sleep 1; echo x >>/made" }', 'box:has "/made"')
-    local r = killed(function() return box.exec({ "ls", "/" }).out:find("busy", 1, true) end)
+    with("box", 'box:run { "sh", "-c", "touch /busy; while [ ! -e /go ]; do sleep 0.1; done; echo x >>/made" }', 'box:has "/made"')
+    local r = killed(function() return box.exec({ "ls", "/" }).out:find("busy", 1, true) end, function() box.exec { "touch", "/go" } end)
     assert.equal(0, r.code, r.out .. r.err)
     assert.equal("x\n", box.exec({ "cat", "/made" }).out)
   end)
@@ -99,14 +109,16 @@ describe("a run that is killed in the middle of a write elsewhere", function()
 
   it("asks a human about a command of Redis #kill", function()
     cache.cli("del", "list")
-    with("cache", 'cache:write("BLPOP", "list", "20")', "false")
+    with("cache", 'cache:write("BLPOP", "list", "120")', "false")
     local r = killed(function() return cache.cli("client", "list"):find("cmd=blpop", 1, true) end)
     cache.cli("flushall")                                        -- and with it the hold
     assert.equal(75, r.code, r.out .. r.err)
   end)
 
   it("writes every intent before any outcome of what runs side by side, and settles each #kill", function()
-    local function touch(n) return ('hermes:run { "sh", "-c", "touch %s/busy%d; sleep 1; echo x >>%s/made%d" }'):format(dir, n, dir, n) end
+    local function touch(n)
+      return ('hermes:run { "sh", "-c", "touch %s/busy%d; while [ ! -e %s/go ]; do sleep 0.02; done; echo x >>%s/made%d" }'):format(dir, n, dir, dir, n)
+    end
     local steps = {}
     for n = 1, 4 do steps[n] = ('step "Change %d" { done = function() return hermes:has "%s/made%d" end, act = function() %s end }'):format(n, dir, n, touch(n)) end
     with("hermes", "", "true")
@@ -116,7 +128,7 @@ describe("a run that is killed in the middle of a write elsewhere", function()
         if not io.open(dir .. "/busy" .. n) then return false end
       end
       return true
-    end)
+    end, function() suite.write(dir .. "/go", "") end)
     assert.equal(0, r.code, r.out .. r.err)
     for n = 1, 4 do assert.equal(1, lines_of(dir .. "/made" .. n)) end
     local open = 0

@@ -111,7 +111,7 @@ describe("incident/database-unresponsive", function ()
     local run = ward.start({ "run", table.unpack(words) }, true)
     run:expect "Type "
     run:write(ward.database .. "\n")
-    local r = run:finish(30000)
+    local r = run:finish()
     assert.equal(0, r.code, r.out)
     waiter.process:expect "went on"
     assert.equal("0", pg.sql("select count(*) from pg_stat_activity where application_name = 'shop'"))
@@ -185,7 +185,7 @@ describe("incident/corruption", function ()
     run:write "done\n"
     run:expect "done still says no"
     run:kill(15)
-    run:finish(20000)
+    run:finish()
     close(shop)
   end)
 
@@ -198,7 +198,7 @@ describe("incident/corruption", function ()
       run:expect(question)
       run:write "done\n"
     end
-    local r = run:finish(30000)
+    local r = run:finish()
     assert.equal(0, r.code, r.out)
     assert.matches("public.ta agrees with its table", ward.said(), 1, true)
   end)

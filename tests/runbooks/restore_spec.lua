@@ -136,7 +136,7 @@ describe("postgres/restore", function ()
     at.ends(0, at.run("--end-others"))
     assert.equal("1000", at.rows())
     holder:shut()
-    holder:finish(5000)
+    holder:finish()
   end)
 
   it("restores a plain file that is in no catalogue, without an application, and keeps no backup of the present state", function ()
@@ -194,7 +194,7 @@ describe("postgres/restore", function ()
       for _, r in ipairs(row and row.runbook == "postgres/restore" and journal.read(at.state, row.run, 0) or {}) do acted = acted + (r.kind == "step" and r.body.state == "intent" and 1 or 0) end
     until acted >= 2 or T.now_ms() > until_ms
     run:kill(9)
-    run:finish(10000)
+    run:finish()
     local died = at.latest()
     assert.matches("neap resume " .. died, at.ends(75, at.run()), 1, true)
     at.ends(0, { "resume", died, "--no-input" })
@@ -227,7 +227,7 @@ describe("postgres/restore", function ()
     local seen = {}
     for _, watcher in ipairs(watchers) do
       watcher.psql:kill(15)
-      watcher.psql:finish(10000)
+      watcher.psql:finish()
       for line in suite.read(watcher.path):gmatch "[^\n]+" do
         if (line:find "^%d+$" or line == "missing") and seen[#seen] ~= line then seen[#seen + 1] = line end
       end

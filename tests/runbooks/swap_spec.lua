@@ -120,7 +120,7 @@ describe("a swap of databases", function ()
     suite.write(ward.dir .. "/stop", "")
     local old = 0
     for _, process in ipairs(storm) do
-      for line in process:finish(20000).out:gmatch("[^\n]+") do
+      for line in process:finish().out:gmatch("[^\n]+") do
         if line == "2" then old = old + 1 end
         assert.is_true(line == "2" or line == "0" or not line:find "^%d+$", line)
         assert.is_nil(line:find("does not exist", 1, true) and not line:find("renamed", 1, true) and not line:find("FATAL", 1, true) and line or nil)

@@ -110,9 +110,13 @@ describe("native.docker on an Engine", function()
     end)
 
     with("is stopped with all it started when its time is over", function(engine)
-      local r, err = engine:run(sh("sleep 7654 & sleep 7655", { within_ms = 300 }))
-      assert.is_nil(r)
-      assert.equal("timeout", err.code)
+      for _, within_ms in ipairs { 300, 10000 } do              -- a busy machine may not have begun it by then
+        T.forget_records()
+        local r, err = engine:run(sh("sleep 7654 & sleep 7655", { within_ms = within_ms }))
+        assert.is_nil(r)
+        assert.equal("timeout", err.code)
+        if records("outcome")[1].status == "unknown" then break end
+      end
       assert.equal("unknown", records("outcome")[1].status)
       assert.is_nil(assert(engine:read { container = box.id, argv = { "ps" } }).out:find("sleep 765", 1, true))
     end)

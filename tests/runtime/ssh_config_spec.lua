@@ -28,13 +28,13 @@ describe("ssh_config", function()
     agent.process = T.start { argv = { "ssh-agent", "-D", "-a", agent.socket } }
     suite.kept[agent.process:pid()] = true
     local until_ms = T.now_ms() + 60000
-    repeat local there = os.rename(agent.socket, agent.socket) until there or T.now_ms() > until_ms
+    repeat T.pause(5) local there = os.rename(agent.socket, agent.socket) until there or T.now_ms() > until_ms
     child.must { argv = { "ssh-add", "-q", hermes.key "ed25519", hermes.key "rsa" }, env = { "SSH_AUTH_SOCK=" .. agent.socket, "PATH=" .. os.getenv("PATH") } }
   end)
 
   teardown(function()
     agent.process:kill(15)
-    agent.process:wait(5000)
+    agent.process:wait(30000)
     agent.process:close()
   end)
 

@@ -120,7 +120,7 @@ describe("the ssh program as a back end", function()
   it("tells the loss of the connection once, and every command that it is not known", function()
     local session = assert(open())
     local cut = T.start { argv = { "sleep", "0.3" } }
-    cut:wait(2000)
+    cut:wait(30000)
     cut:close()
     hermes.kill_sessions()
     local r = session:exec "true"

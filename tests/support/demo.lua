@@ -83,7 +83,7 @@ function Demo:neap(arguments, watch)
     if watch then watch(running) end
     if T.now_ms() > until_ms then running:kill(9, true) end
   end
-  return running:finish(10000)
+  return running:finish()
 end
 
 --- The same, and anything but the expected exit status ends the demo.

@@ -56,7 +56,7 @@ local function add_server(at, options)
   function at.stop(how)
     if not at.process then return end
     at.process:kill(how == "kill" and 9 or 15)
-    if not at.process:wait(10000) then at.process:kill(9) end
+    if not at.process:wait(30000) then at.process:kill(9) end
     at.process:close()
     at.process = nil
   end
@@ -98,7 +98,7 @@ function M.watch(argv, cli, path, fn)
   cli("echo", "the watch is over")
   while not suite.read(path):find("the watch is over", 1, true) and T.now_ms() < until_ms do T.pause(5) end
   monitor:kill(15)
-  monitor:wait(5000)
+  monitor:wait(30000)
   monitor:close()
   if not ok then error(err, 0) end
   local list = {}

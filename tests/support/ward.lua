@@ -50,6 +50,7 @@ function M.sessions(ward, pg, user)
     local until_ms = T.now_ms() + 60000
     while pg.sql(query, ward.database) ~= answer do
       if T.now_ms() > until_ms then error("did not come: " .. query .. " = " .. answer, 2) end
+      T.pause(10)
     end
   end
 end
@@ -61,7 +62,7 @@ function M.operate(ward)
   function ward.neap(words)
     local process = ward.start(words)
     process:shut()
-    local r = process:finish(ward.limit_ms or 60000)
+    local r = process:finish(ward.limit_ms or 120000)
     r.all = r.out .. r.err
     return r
   end

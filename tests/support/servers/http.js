@@ -1,12 +1,12 @@
 // http.js -- the web server of the specs: one program, on TCP, TLS and a unix socket. Prints its ports, ends with its standard input.
 //
 //   /ok /status/N /echo /chunked /big?bytes=N /redirect?to=URL /auth (401, repeats what it was told) /flaky?name=X&bad=N
-//   /slow?ms=N   /stall (a head and half a body, then nothing)   /never (no answer)   /cut (half a body, then the connection ends)
+//   /slow?ms=N   /together?n=N (answers when so many wait here)   /stall (a head and half a body, then nothing)   /never (no answer)   /cut (half a body, then the connection ends)
 //   /odd?status=N (escape sequences, NUL and bytes that are no UTF-8 in the reason, a header and the body)
 //   /drop (takes the request, ends the connection)   /counts (requests so far, by method and path)
 const fs = require("fs"), http = require("http"), https = require("https");
 const [dir, key, cert] = process.argv.slice(2);
-const counts = {}, flaky = {};
+const counts = {}, flaky = {}, waiting = [];
 let live = 0, most = 0;
 
 const routes = {
@@ -41,6 +41,10 @@ const routes = {
     res.end(bad ? "not yet" : "fine");
   },
   "/slow": (req, res, url) => setTimeout(() => res.end("slow"), +url.searchParams.get("ms")),
+  "/together": (req, res, url) => {
+    waiting.push(res);
+    if (waiting.length >= +url.searchParams.get("n")) for (const one of waiting.splice(0)) one.end("together");
+  },
   "/stall": (req, res) => { res.writeHead(200, { "Content-Length": 100 }); res.write("x".repeat(50)); },
   "/never": () => {},
   "/cut": (req, res) => { res.writeHead(200, { "Content-Length": 100 }); res.write("x".repeat(50), () => req.socket.destroy()); },

@@ -109,7 +109,7 @@ local function add_words(server, options)
   function server.stop(how)
     if not server.process then return end
     server.process:kill(how == "kill" and 9 or 15)
-    if not server.process:wait(10000) and T.alive(server.process:pid()) then server.process:kill(9) end
+    if not server.process:wait(30000) and T.alive(server.process:pid()) then server.process:kill(9) end
     server.process:close()
     server.process = nil
   end

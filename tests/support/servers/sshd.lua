@@ -214,7 +214,7 @@ local function add_life(server)
     if not server.process then return end
     server.sessions = processes(server)
     server.process:kill(15)
-    if not server.process:wait(5000) then server.process:kill(9) end
+    if not server.process:wait(30000) then server.process:kill(9) end
     server.process:close()
     server.process = nil
   end

@@ -68,7 +68,7 @@ function M.chat(enter)
   suite.kept[process:pid()] = true
   suite.at_end(function ()
     process:kill(15)
-    process:wait(5000)
+    process:wait(30000)
     process:close()
   end)
   local address = "http://127.0.0.1:" .. port
