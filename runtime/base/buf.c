@@ -115,10 +115,13 @@ void neap_buf_drop(neap_buf *b, size_t len) {
     b->len -= len;
 }
 
-void neap_buf_clear(neap_buf *b) {
-    b->len = 0;
-    if (b->data) b->data[0] = 0;
+void neap_buf_cut(neap_buf *b, size_t len) {
+    if (len >= b->len) return;
+    b->len = len;
+    b->data[len] = 0;
 }
+
+void neap_buf_clear(neap_buf *b) { neap_buf_cut(b, 0); }
 
 char *neap_buf_take(neap_buf *b) {
     if (!b->data) neap_buf_add(b, "", 0);

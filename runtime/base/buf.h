@@ -23,6 +23,7 @@ void  neap_buf_addv(neap_buf *b, const char *format, va_list args);
 void  neap_buf_addi(neap_buf *b, long long number);  /* in decimal */
 char *neap_buf_room(neap_buf *b, size_t len);        /* writable room for len bytes behind data+len; then b->len += used */
 void  neap_buf_drop(neap_buf *b, size_t len);        /* forget the first len bytes */
+void  neap_buf_cut(neap_buf *b, size_t len);         /* forget all but the first len bytes */
 void  neap_buf_clear(neap_buf *b);                   /* len = 0, memory kept */
 char *neap_buf_take(neap_buf *b);                    /* the text, now the caller's to free; b is empty */
 void  neap_buf_close(neap_buf *b);                   /* free */

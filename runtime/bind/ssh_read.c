@@ -12,7 +12,7 @@
 #include "loop/timer.h"
 #include "script/raise.h"
 
-enum { DRAIN_MS = 1000, GRACE_S = 5 };
+enum { REST_MS = 30000, GRACE_S = 5 };
 
 typedef struct read_op {
     neap_gate gate;                  /* first */
@@ -22,7 +22,8 @@ typedef struct read_op {
     neap_capture out, errors;
     neap_feed feed;
     neap_command_note *note;         /* the journal has not answered yet */
-    neap_timer *late, *drain;
+    neap_timer *late, *rest;
+    long long came;                  /* bytes of stdout, when the rest was last looked at */
     bool over;
     neap_remote_end end;
     neap_err err, failure;           /* err: the end's; failure: ours */
@@ -35,8 +36,8 @@ static void tear_down(read_op *r) {
     neap_capture_close(&r->out);
     neap_capture_close(&r->errors);
     neap_timer_free(r->late);
-    neap_timer_free(r->drain);
-    r->late = r->drain = NULL;
+    neap_timer_free(r->rest);
+    r->late = r->rest = NULL;
     neap_attached *a = r->attached;
     r->attached = NULL;
     neap_attached_free(a);
@@ -49,8 +50,20 @@ static void check_over(read_op *r) {
 
 static void on_output_end(void *arg) { check_over(arg); }
 
-static void on_drained(void *arg) {
+static bool is_told(const read_op *r) { return r->end.how == NEAP_REMOTE_EXITED || r->end.how == NEAP_REMOTE_SIGNALLED; }
+
+/* The end was told before the rest of stdout came. While bytes come the line is only slow; without any, half of what it printed is no answer. */
+static void on_rest(void *arg) {
     read_op *r = arg;
+    long long came = r->out.dropped + (long long)r->out.kept.len;
+    if (is_told(r) && r->out.stream) {
+        if (came != r->came) {
+            r->came = came;
+            neap_timer_start(r->rest, REST_MS);
+            return;
+        }
+        neap_err_set(&r->out.err, NEAP_E_TIMEOUT, "the rest of what \"%s\" on %s printed did not come within %d s", r->far.command.argv[0], r->far.names.place, REST_MS / 1000);
+    }
     neap_capture_close(&r->out);
     neap_capture_close(&r->errors);
     check_over(r);
@@ -80,6 +93,7 @@ static void on_source_fail(void *arg, const neap_err *err) {
 static void on_channel(void *arg) {
     read_op *r = arg;
     neap_capture_open(&r->out, neap_attached_stream(r->attached, 1), on_output_end, r);
+    neap_capture_until_whole(&r->out, neap_attached_nonce(r->attached));
     neap_capture_open(&r->errors, neap_attached_stream(r->attached, 2), on_output_end, r);
 }
 
@@ -110,8 +124,8 @@ static void on_ended(void *arg, const neap_remote_end *end, const neap_err *err)
     r->end = *end;
     if (err) neap_err_copy(&r->err, err);
     neap_feed_end(&r->feed);
-    r->drain = neap_timer_new(r->session->loop, on_drained, r);
-    neap_timer_start(r->drain, end->how == NEAP_REMOTE_EXITED || end->how == NEAP_REMOTE_SIGNALLED ? DRAIN_MS : 0);
+    r->rest = neap_timer_new(r->session->loop, on_rest, r);
+    neap_timer_start(r->rest, is_told(r) ? REST_MS : 0);
     check_over(r);
 }
 
@@ -167,6 +181,7 @@ static int read_start(lua_State *L, neap_gate *g) {
         neap_gate_outcome(L, g, "failed", NULL, &r->failure);
         return neap_raise(L, &r->failure);
     }
+    r->far.what.marks = true;
     r->far.what.holds = g->intended && neap_host_of(L)->recorder.append;
     if (r->far.command.within_ms > 0) {
         r->late = neap_timer_new(r->session->loop, on_late, r);

@@ -40,7 +40,7 @@ struct neap_remote {
     neap_remote_names names;
     neap_remote_events events;
     void *arg;
-    bool holds, feeds, brief;
+    bool holds, feeds, brief, marks;
     neap_stream *in, *raw;           /* raw: stderr as it comes */
     errors *errors;                  /* NULL: nobody wants it any more */
     neap_remote_filter filter;
@@ -290,7 +290,7 @@ static const neap_stream_class errors_class = {"remote stderr", errors_read, err
 static void pass_on(neap_remote *r, const neap_buf *plain) {
     errors *e = r->errors;
     if (r->said.len < SAID_MOST) neap_buf_add(&r->said, plain->data, plain->len < SAID_MOST ? plain->len : SAID_MOST);
-    if (!e) return;
+    if (!e || e->over) return;
     neap_buf_add(&e->held, plain->data, plain->len);
     if (!e->taken && e->held.len > 2 * KEPT) neap_buf_drop(&e->held, e->held.len - KEPT);
 }
@@ -316,6 +316,7 @@ static void on_raw(void *arg, const char *data, ssize_t len, const neap_err *err
     if (len > 0) neap_remote_filter_add(&r->filter, &plain, data, (size_t)len);
     else neap_remote_filter_end(&r->filter, &plain);
     if (plain.len) pass_on(r, &plain);
+    if (r->marks && r->word_ended && r->errors) r->errors->over = true;
     neap_buf_wipe(&plain);
     if (len <= 0) end_stderr(r, len < 0 ? err : NULL);
     if (r->errors && r->errors->got) answer(r->errors);
@@ -391,6 +392,7 @@ neap_remote *neap_remote_new(neap_ssh *ssh, neap_remote_text *text, bool feeds, 
     r->arg = arg;
     r->holds = text->holds;
     r->brief = text->brief;
+    r->marks = text->marks;
     r->feeds = feeds;
     *text = (neap_remote_text){.line = NEAP_BUF_INIT, .input = NEAP_BUF_INIT};
     neap_remote_filter_init(&r->filter, r->text.nonce, on_word, r);

@@ -14,11 +14,16 @@
  *     h             half: its directory is there, but neither a pid nor an end
  *     r PID TICKS   still running           g   gone, without a status
  *     k STREAM N    N bytes of this output are passed over
+ *     .             the only one on stdout, behind e: all that the command printed has come
  *
  * A status from 129 to 192 is also the shell's way to say "ended by signal STATUS-128". HOW tells the two apart: it is what the shell's list
  * of jobs says of the command, "Done(137)" or "Killed". dash and busybox keep it there behind `wait`; a bash forgets it then, so
  * there SIGCHLD is awaited first, and the list read before the status is. Where nothing is said it is taken for a signal. This is why a command is
  * an asynchronous list in each of the ways below, with the price that SIGINT and SIGQUIT are ignored when it begins, as POSIX has it.
+ *
+ * What a command leaves behind may keep its outputs open for ever, so their end is no sign that they are whole, and neither is a silence: a line may
+ * be slow. Both are pipes, though, and keep the order: where it is asked for, the shell writes a last word into stdout too, and the command's own
+ * bytes are those before it.
  *
  * Attached. The command gets a session of its own (setsid, where there is one), so that its group can be ended by a second exec
  * while the first still listens. Its stdin is the channel behind the prologue and the go line, which are read byte by byte and so
@@ -93,19 +98,23 @@ enum { LINE_MOST = 48 * 1024, BRIEF_MOST = 100 * 1024 };         /* Linux takes 
     "if [ $neap_r -gt 128 ] && [ $neap_r -lt 193 ]; then printf '\\036%s e %s ' \"$neap_n\" $neap_r; " JUDGE             \
     "printf '\\036%s \\n' \"$neap_n\"; else printf '\\036%s e %s\\n' \"$neap_n\" $neap_r; fi >&2"
 
+/* The last word of stdout, when neap_m asks for it. Behind e: who closed stdout meanwhile has ended this shell with it. */
+#define WHOLE "printf '\\036%s .\\n' \"$neap_n\""
+
 /* w: what this shell is, when neap_w asks for it. */
 #define LOOK                                                                                                             \
     "w() { [ -n \"$neap_w\" ] || return; neap_w=; neap_h=; b $$; [ \"$neap_h\" = $$ ] || return; neap_w=1; "             \
     "[ \"$SHELL$BASH_VERSION$ZSH_VERSION$KSH_VERSION\" = /bin/sh ] && neap_w=2; }; "
 
 static const char attached[] =
-    "neap_n=$1; neap_k=$2; neap_c=$3; neap_e=$4; neap_w=$5; shift 5; " SAY BORN PROLOGUE LOOK
+    "neap_n=$1; neap_k=$2; neap_c=$3; neap_e=$4; neap_w=$5; neap_m=$6; shift 6; " SAY BORN PROLOGUE LOOK
     "exec 3<&0 </dev/null; p \"$neap_k\"; neap_z=; command -v setsid >/dev/null 2>&1 && neap_z=setsid; "
     "neap_f() { IFS= read -r neap_g; [ \"$neap_g\" = \"go $neap_n\" ] || { t v; exit 1; }; "
     "if [ -n \"$neap_c\" ]; then cd -- \"$neap_c\" 2>/dev/null || { t x cd; exit 1; }; fi; eval \"$neap_p\"; eval \"$neap_e\"; "
     "command -v \"$1\" >/dev/null 2>&1 || { t x program; exit 1; }; "
     "if [ -n \"$neap_z\" ]; then exec \"$neap_z\" \"$@\"; else exec \"$@\"; fi; }; " EXPECT "neap_f \"$@\" <&3 3<&- & "
-    "neap_k=$!; exec 3<&-; w; b \"$neap_k\"; t s \"$neap_k\" \"$neap_b\" $neap_w; { " AWAIT "} 2>/dev/null; " ENDED;
+    "neap_k=$!; exec 3<&-; w; b \"$neap_k\"; t s \"$neap_k\" \"$neap_b\" $neap_w; { " AWAIT "} 2>/dev/null; " ENDED "; "
+    "[ -z \"$neap_m\" ] || " WHOLE;
 
 /* The job itself, in a session of its own and in its directory. The shell outlives TERM, so that it can write down how the command
  * did; and what a shell has to say of a command that was killed is no output of the command. */
@@ -271,8 +280,10 @@ void neap_remote_attached(neap_remote_text *out, const neap_remote_command *c, b
     begin(out, c->sudo, attached);
     add_place(out, c);
     add_word(&out->line, looks ? "w" : "");
+    add_word(&out->line, c->marks ? "m" : "");
     add_argv(out, c);
     out->holds = c->holds;
+    out->marks = c->marks;
     if (!c->holds) neap_remote_go(&out->input, out);
 }
 
@@ -290,11 +301,12 @@ static void write_brief(neap_buf *line, const neap_remote_command *c, const char
     neap_buf_adds(line, " >/dev/null 2>&1 || { printf '\\036%s x program\\n' \"$neap_n\" >&2; exit 1; }; neap_f() { exec");
     for (const char *const *word = c->argv; *word; word++) add_word(line, *word);
     neap_buf_adds(line, "; }; trap neap_t=1 TERM; " EXPECT "{ neap_f 2>&3 3>&- & neap_k=$!; " AWAIT "} 3>&2 2>/dev/null </dev/null; " ENDED);
+    if (c->marks) neap_buf_adds(line, "; " WHOLE);
 }
 
 bool neap_remote_briefly(neap_remote_text *out, const neap_remote_command *c, neap_remote_shell shell) {
     if (shell == NEAP_SHELL_UNKNOWN || c->holds || c->sudo || (c->secrets && *c->secrets) || is_too_long(c)) return false;
-    *out = (neap_remote_text){.line = NEAP_BUF_INIT, .input = NEAP_BUF_INIT, .brief = true};
+    *out = (neap_remote_text){.line = NEAP_BUF_INIT, .input = NEAP_BUF_INIT, .brief = true, .marks = c->marks};
     random_hex(out->nonce, (NEAP_REMOTE_NONCE_SIZE - 1) / 2);
     write_brief(&out->line, c, out->nonce);
     if (shell == NEAP_SHELL_LEADS) {
@@ -375,7 +387,7 @@ bool neap_remote_is_name(const char *name) {
 void neap_remote_go(neap_buf *out, const neap_remote_text *text) { neap_buf_addf(out, "go %s\n", text->nonce); }
 
 neap_remote_word neap_remote_read_word(const char *text, size_t len) {
-    static const char letters[] = "?sexvhrgk";
+    static const char letters[] = "?sexvhrgk.";
     neap_remote_word w = {.verb = NEAP_WORD_NONE};
     char line[160], name[16] = "", own[16];
     int shell = 0;

@@ -18,6 +18,7 @@ typedef struct neap_remote_command {
     const char *cwd;                 /* NULL: where the login begins */
     const char *sudo;                /* NULL: no; "": as root; else as that user */
     bool holds;                      /* attached only: it waits for the line neap_remote_go makes before it begins */
+    bool marks;                      /* attached only: what it printed has an end of its own (NEAP_WORD_WHOLE) */
 } neap_remote_command;
 
 /* What to send. `input` is secret where the command has secrets. */
@@ -26,6 +27,7 @@ typedef struct neap_remote_text {
     neap_buf line;                   /* for the remote shell */
     neap_buf input;                  /* the prologue: first bytes of stdin */
     bool holds;                      /* and the go line is to follow */
+    bool marks;                      /* the outputs end where the command did */
     bool brief;                      /* the command is a child of the shell at the other end of the channel */
 } neap_remote_text;
 
@@ -39,7 +41,7 @@ typedef enum {
 /* The words that came back on stderr behind the nonce. */
 typedef enum {
     NEAP_WORD_NONE, NEAP_WORD_STARTED, NEAP_WORD_ENDED, NEAP_WORD_REFUSED, NEAP_WORD_VOID, NEAP_WORD_HALF, NEAP_WORD_RUNNING,
-    NEAP_WORD_GONE, NEAP_WORD_SKIPPED
+    NEAP_WORD_GONE, NEAP_WORD_SKIPPED, NEAP_WORD_WHOLE
 } neap_remote_verb;
 typedef struct neap_remote_word {
     neap_remote_verb verb;

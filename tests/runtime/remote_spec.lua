@@ -558,6 +558,35 @@ describe("an attached command on a host", function ()
       local h <close> = host()
       local result = assert(h:read(sh "printf '\\036no word' >&2; printf '\\036%s\\036\\036' >&2"))
       assert.equal("\30no word\30\30\30", result.err)
+      result = assert(h:read(sh "printf '\\036no word'; printf '\\036%s\\036\\036'"))
+      assert.equal("\30no word\30\30\30", result.out)
     end)
   end)
+
+  -- stderr, and with it the word that the command has ended, overtakes stdout by more than a second.
+  it("has all that it printed, however much later than its end that comes", function ()
+    T.run(function ()
+      local late = suite.temp() .. "/late"
+      suite.write(late, "#!/bin/sh\n{ sh \"$@\"; } | { sleep 1.5; cat; }\n")
+      assert(os.execute("chmod 755 " .. late))
+      local h <close> = host { shell = late }
+      assert.equal("late", assert(h:read { argv = { "printf", "late" } }).out)
+    end)
+  end)
+
+  -- Waiting for the ends of its outputs would take as long as the one it left behind lives.
+  for _, shell in ipairs(SHELLS) do
+    it("has all that it printed and nothing of what it left behind, in " .. shell, function ()
+      if not has(shell) then return pending(shell .. " is not installed") end
+      T.run(function ()
+        local h <close> = host { shell = shell }
+        for _ = 1, 2 do                                              -- briefly the second time, where that can be
+          local result = assert(h:read(sh "(sleep 7643; echo late) & echo $!; printf two; echo three >&2"))
+          local pid = result.out:match "^(%d+)\n"
+          assert(h:read { argv = { "kill", pid } })
+          assert.same({ pid .. "\ntwo", "three\n", 0 }, { result.out, result.err, result.status })
+        end
+      end)
+    end)
+  end
 end)
