@@ -107,12 +107,13 @@ end
 ---@param mark table what the directory is known by from then on
 ---@effect write
 function methods.unpack(o, folder, base, mark)
+  local parts = {}
+  for i, part in ipairs(PARTS) do parts[i] = o.directory .. "/" .. part end
   clear(o)
-  local directories = { o.directory }
-  for i, part in ipairs(PARTS) do directories[i + 1] = o.directory .. "/" .. part end
   if o.context.ledger then o.context.ledger.enter(entry_of(o)) end
-  place.run(o, { "install", "-d", "-m", "0700", table.unpack(directories) })
-  lay(o, { marked(o, mark) })
+  place.run(o, { "install", "-d", "-m", "0700", o.directory })
+  lay(o, { marked(o, mark) })                       -- before anything else is in it: a crash leaves it empty, or ours
+  place.run(o, { "install", "-d", "-m", "0700", table.unpack(parts) })
   if base.format == "tar" then
     unpack_archive(o, "data", folder, base.data)
     if base.wal then unpack_archive(o, "data/pg_wal", folder, base.wal) end
