@@ -71,7 +71,8 @@ function M.ask()
   place.book("ahead", AHEAD:format(n))
   suite.write(place.dir .. "/ask.sql", ("SELECT 1;\n"):rep(n))
   local programs = {
-    { "limit", function () return pg_limit("ask", tostring(n)) end }, { "neap", function () return place.neap("ask", { steps = true }) end },
+    { "limit", function () return pg_limit("ask", tostring(n)) end }, { "extended", function () return pg_limit("askp", tostring(n)) end },
+    { "neap", function () return place.neap("ask", { steps = true }) end },
     { "ahead", function () return place.neap("ahead", { steps = true }) end },
     { "pipeline", function () return pg_limit("pipeline", tostring(n)) end }, { "psql", function () return psql("-f", place.dir .. "/ask.sql") end },
   }
@@ -80,6 +81,7 @@ function M.ask()
   if luasql then programs[#programs + 1] = { "lua-sql", function () return bench.measure({ "lua5.4", "-e", LUASQL:format(n) }, { env = pg_env() }) end } end
   local samples = bench.turns(bench.rounds, programs)
   bench.line("neap / PQexec", bench.ratio(samples, "neap", "limit"), { most = 1.3 }, ("%.1f us each"):format(bench.middle(samples, "neap") / n * 1e6))
+  bench.line("neap / PQexecParams, the protocol with parameters", bench.ratio(samples, "neap", "extended"), {})
   bench.line("neap one at a time / neap sent ahead (exec_many)", bench.ratio(samples, "neap", "ahead"), { least = 4 },
     ("%.1f us each"):format(bench.middle(samples, "ahead") / n * 1e6))
   bench.line("neap sent ahead / libpq in pipeline mode", bench.ratio(samples, "ahead", "pipeline"), {})

@@ -1,6 +1,7 @@
 /* pg.c -- the least that asking PostgreSQL can cost: libpq, blocking, and nothing else. Connects as libpq's environment says.
  *
  *     pg ask N            N times "SELECT 1" inside one transaction, each waited for
+ *     pg askp N           the same by the extended protocol, the only one in which a parameter is no part of the statement
  *     pg pipeline N       the same, 100 at a time in pipeline mode
  *     pg rows SQL         by cursor, 2,000 rows a FETCH, the next one sent before this one is consumed; each row becomes a
  *                         Lua table and is given to a Lua function. The first column is an integer, the others stay texts
@@ -36,9 +37,11 @@ static PGresult *good(PGresult *r) {
 
 static void run(const char *sql) { PQclear(good(PQexec(conn, sql))); }
 
-static void ask(long n) {
+static void run_extended(const char *sql) { PQclear(good(PQexecParams(conn, sql, 0, NULL, NULL, NULL, NULL, 0))); }
+
+static void ask(long n, void (*one)(const char *sql)) {
     run("BEGIN");
-    while (n-- > 0) run("SELECT 1");
+    while (n-- > 0) one("SELECT 1");
     run("COMMIT");
 }
 
@@ -130,7 +133,8 @@ int main(int argc, char **argv) {
     conn = PQconnectdb("");
     if (PQstatus(conn) != CONNECTION_OK) fail("connect");
     double begun = now();
-    if (strcmp(argv[1], "ask") == 0) ask(atol(argv[2]));
+    if (strcmp(argv[1], "ask") == 0) ask(atol(argv[2]), run);
+    else if (strcmp(argv[1], "askp") == 0) ask(atol(argv[2]), run_extended);
     else if (strcmp(argv[1], "pipeline") == 0) pipeline(atol(argv[2]));
     else if (strcmp(argv[1], "rows") == 0) rows(argv[2]);
     else if (strcmp(argv[1], "copy") == 0 && argc > 3) copy(argv[2], argv[3], argc > 4);
