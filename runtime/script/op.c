@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "script/function.h"
 #include "script/raise.h"
+#include "script/sandbox.h"
 #include "script/task_private.h"
 
 #define OP_META "neap.op"
@@ -148,4 +149,5 @@ void neap_task_cancel(neap_task *task, const char *reason) {
     if (task->done || task->reason) return;
     task->reason = neap_strdup(reason);
     if (task->op && !task->op->finished) stop(task, NEAP_E_CANCELLED);
+    if (task->host->running == task) neap_sandbox_rearm(task->host);
 }

@@ -62,7 +62,6 @@ neap_task *neap_task_spawn(lua_State *L, int arguments) {
     task->anchor = luaL_ref(L, LUA_REGISTRYINDEX);
     lua_insert(L, -(arguments + 2));              /* the handle goes below the function */
     lua_xmove(L, thread, arguments + 1);
-    neap_sandbox_watch(thread);
     host->tasks++;
     neap_task_ready(task);
     return task;
@@ -101,6 +100,7 @@ static void resume(neap_task *task) {
     int status = lua_resume(task->thread, NULL, arguments, &results);
     neap_sandbox_leave(host);
     host->running = before;
+    neap_sandbox_rearm(host);
     if (status == LUA_YIELD) {
         if (task->op) return;
         /* Nothing but neap_await yields, and neap_await always leaves an op. */

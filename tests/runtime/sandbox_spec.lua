@@ -7,6 +7,7 @@ local suite = require("tests.support.suite")
 local world = require("tests.support.world")
 
 local plan, run, sandbox = require("engine.plan"), require("engine.run"), require("engine.sandbox")
+local task = require("native.task")
 
 --- The error of planning a runbook.
 local function refused(body)
@@ -130,6 +131,23 @@ describe("computing without end", function ()
 
   it("is counted altogether while declaring: a look for a module does not begin it anew", function ()
     assert.truthy(refused("for i = 1, 1e9 do pcall(require, 'none' .. i) end").message:find("half a second", 1, true))
+  end)
+
+  it("is stopped at a deadline, and where a task was cancelled that does not wait; nothing slows down what comes after it", function ()
+    local function endless() while true do end end
+    T.run(function ()
+      local mark = task.deadline(20)
+      local _, err = pcall(endless)
+      task.restore(mark)
+      assert.equal("timeout", err.code)
+      local before = task.spawn(pcall, endless)
+      before:cancel("the spec had enough")
+      assert.equal("cancelled", select(3, before:join()).code)
+      local meanwhile
+      meanwhile = task.spawn(pcall, function () meanwhile:cancel("it had enough") endless() end)
+      assert.equal("cancelled", select(3, meanwhile:join()).code)
+      assert.is_nil((debug.gethook()))
+    end)
   end)
 
   it("ends the process when no hook can: a pattern that backtracks for ever; and not a process that was not given the processor", function ()

@@ -97,11 +97,11 @@ static int now_ms(lua_State *L) {
     return 1;
 }
 
-/* T.pause(ms): for polling what has no event. */
+/* T.pause(ms): for polling what has no event. A signal does not end it. */
 static int pause_ms(lua_State *L) {
     lua_Integer ms = luaL_checkinteger(L, 1);
     struct timespec time = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
-    nanosleep(&time, NULL);
+    while (nanosleep(&time, &time) != 0 && errno == EINTR) {}
     return 0;
 }
 
