@@ -156,7 +156,7 @@ typedef struct journal {
     neap_host    *host;
     neap_recorder before;         /* the host's recorder until this one was opened: none, or a test's */
     lua_State    *main;
-    list          news;           /* durable records of one commit, for the listener */
+    list          news;           /* durable records that the listener has not been told of */
 } journal;
 
 static journal *check_journal(lua_State *L) {
@@ -165,25 +165,21 @@ static journal *check_journal(lua_State *L) {
     return j;
 }
 
-/* [-1, +0, e] runs protected: tell the listener. */
+/* [-1, +0, e] runs protected: tell the listener. It may close the journal. */
 static int tell(lua_State *L) {
-    const journal *j = lua_touserdata(L, 1);
+    journal *j = lua_touserdata(L, 1);
     if (lua_rawgetp(L, LUA_REGISTRYINDEX, &LISTENER) != LUA_TFUNCTION) return 0;
     push_records(L, &j->news);
+    clear_list(&j->news);
     lua_call(L, 1, 0);
     return 0;
 }
 
 /* A view that fails must not change the run: its error is a warning. */
-static void on_durable(void *arg, const neap_record *r) {
-    journal *j = arg;
-    lua_State *L = j->main;
-    if (r) {
-        keep_record(&j->news, r);
-        return;
-    }
+static void tell_news(journal *j, lua_State *L) {
+    if (j->host->rest_arg == j) j->host->at_rest = NULL;
     if (j->news.count && lua_checkstack(L, 4)) {
-        neap_function_push(L, "journal:tell", tell, 0);
+        neap_function_push(L, "journal:listener", tell, 0);
         lua_pushlightuserdata(L, j);
         if (lua_pcall(L, 1, 0, 0) != LUA_OK) {
             lua_warning(L, "a view of the journal failed: ", 1);
@@ -194,6 +190,23 @@ static void on_durable(void *arg, const neap_record *r) {
     clear_list(&j->news);
 }
 
+static void at_rest(void *arg) {
+    journal *j = arg;
+    tell_news(j, j->main);
+}
+
+/* Who waited for the commit goes on first: what the views do with it is then done while the next commit, or the write it was for, is
+ * under way. */
+static void on_durable(void *arg, const neap_record *r) {
+    journal *j = arg;
+    if (r) {
+        keep_record(&j->news, r);
+    } else if (j->news.count) {
+        j->host->at_rest = at_rest;
+        j->host->rest_arg = j;
+    }
+}
+
 static int close_journal(lua_State *L) {
     journal *j = luaL_checkudata(L, 1, JOURNAL_META);
     neap_writer *w = j->writer;
@@ -201,7 +214,7 @@ static int close_journal(lua_State *L) {
     j->writer = NULL;
     if (j->host->recorder.self == w) j->host->recorder = j->before;
     neap_writer_free(w);
-    clear_list(&j->news);
+    tell_news(j, L);
     return 0;
 }
 
@@ -332,6 +345,12 @@ static int seal(lua_State *L) {
     return neap_await(L, &o->op);
 }
 
+/* journal:tell(): the listener is told of all that is durable, which it otherwise is as soon as every task waits. */
+static int tell_now(lua_State *L) {
+    tell_news(check_journal(L), L);
+    return 0;
+}
+
 /* ---- reading ---- */
 
 /* read(state, run, after) -> records with a greater seq | nil, err; also while the run is written. Effect: read. */
@@ -364,7 +383,7 @@ static int is_written(lua_State *L) {
     return 1;
 }
 
-/* on_durable(fn | nil): fn(records) is called on the loop after each commit, for views. It may not wait. */
+/* on_durable(fn | nil): fn(records), for views, is called when they are durable and every task waits. It may not wait. */
 static int listen(lua_State *L) {
     if (!lua_isnoneornil(L, 1)) luaL_checktype(L, 1, LUA_TFUNCTION);
     lua_settop(L, 1);
@@ -484,7 +503,7 @@ static const luaL_Reg module[] = {
     {"create", create}, {"resume", resume}, {"read", read_records}, {"verify", verify}, {"is_written", is_written}, {"on_durable", listen}, {NULL, NULL}};
 static const luaL_Reg index_functions[] = {
     {"put", index_put}, {"list", index_list}, {"find", index_find}, {"remove", index_remove}, {"rebuild", index_rebuild}, {NULL, NULL}};
-static const luaL_Reg methods[] = {{"append", append}, {"flush", flush}, {"seal", seal}, {"close", close_journal}, {NULL, NULL}};
+static const luaL_Reg methods[] = {{"append", append}, {"flush", flush}, {"seal", seal}, {"tell", tell_now}, {"close", close_journal}, {NULL, NULL}};
 static const luaL_Reg meta[] = {{"__gc", close_journal}, {"__close", close_journal}, {NULL, NULL}};
 
 int neap_open_journal(lua_State *L) {

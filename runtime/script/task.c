@@ -112,12 +112,21 @@ static void resume(neap_task *task) {
     release(task->thread, task);
 }
 
+static bool rest(neap_host *host) {
+    void (*at_rest)(void *) = host->at_rest;
+    host->at_rest = NULL;
+    if (at_rest) at_rest(host->rest_arg);
+    return at_rest != NULL;
+}
+
 void neap_task_run_ready(neap_host *host) {
-    while (!neap_list_is_empty(&host->ready)) {
-        neap_task *task = NEAP_LIST_OF(host->ready.next, neap_task, link);
-        neap_list_remove(&task->link);
-        resume(task);
-    }
+    do {
+        while (!neap_list_is_empty(&host->ready)) {
+            neap_task *task = NEAP_LIST_OF(host->ready.next, neap_task, link);
+            neap_list_remove(&task->link);
+            resume(task);
+        }
+    } while (rest(host));
 }
 
 void neap_task_run_until(neap_host *host, neap_task *task) {

@@ -34,6 +34,8 @@ typedef struct neap_host {
     neap_list     ready;          /* tasks to resume, oldest first */
     int           tasks;          /* alive */
     int           loading;        /* modules that others wait for: `require` within `require` */
+    void        (*at_rest)(void *arg);    /* once, when no task is ready any more; NULL: nothing is to be done then */
+    void         *rest_arg;
     neap_pool     pool;                   /* what Lua's small objects are made of */
     size_t        memory, memory_limit;   /* bytes Lua holds, and may hold (0: no limit) */
     int64_t       run_limit_ms;           /* how long Lua may compute (0: no limit): without waiting, or altogether when that is whole */
@@ -67,7 +69,7 @@ void neap_task_restore(neap_task *task, int mark);
 /* Milliseconds until the nearest deadline; -1 when there is none. */
 int64_t neap_task_left(const neap_task *task);
 
-/* Resume every task that is ready, until none is. */
+/* Resume every task that is ready, until none is; then what was to be done at rest, which may make some ready again. */
 void neap_task_run_ready(neap_host *host);
 /* Turn the loop and resume tasks until `task` is done. */
 void neap_task_run_until(neap_host *host, neap_task *task);

@@ -25,6 +25,7 @@ function M.put(run, question)
   while run.question do run.question:join() end     -- steps side by side ask one after the other
   run.record:event("ask", question.step or "", { level = question.level, question = question.text, card = question.card, answers = question.answers })
   run.record:sync()
+  run.record:show()
   run:check_stop()
   run.question = task.spawn(function () return run.ctx.ask(question) end)
   local ok, typed = run.question:join()

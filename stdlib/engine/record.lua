@@ -1,6 +1,7 @@
 --- The one stream of events: what the journal stores is what the views show, and nothing else.
 --
--- An event is shown after it is durable, never before: what was seen on the screen cannot be lost by kill -9.
+-- An event is shown after it is durable, never before: what was seen on the screen cannot be lost by kill -9. It is shown as soon as the
+-- run waits for something; before a question it is shown at once.
 
 local M = {}
 
@@ -20,6 +21,11 @@ end
 --- Wait until everything appended so far is durable. Raises {journal} when it cannot be.
 function Record:sync()
   self.journal:flush()
+end
+
+--- Show what is durable: for what must not be on the screen before it.
+function Record:show()
+  self.journal:tell()
 end
 
 --- Start recording.

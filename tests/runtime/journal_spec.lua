@@ -69,6 +69,28 @@ describe("native.journal", function()
     assert.equal(1, #journal.read(state, "r1", 0))
   end)
 
+  it("lets who waited go on before it tells a view, and tells what is left at once when asked, and at its end", function()
+    local told = 0
+    journal.on_durable(function(list) told = told + #list end)
+    T.run(function()
+      local j <close> = assert(journal.create(runs.state(), "r1"))
+      local function record()
+        j:append("note", "", {})
+        j:flush()
+        return told
+      end
+      assert.equal(0, record())
+      j:tell()
+      assert.equal(1, told)
+      assert.equal(1, record())
+      task.sleep(0)
+      assert.equal(2, told)
+      assert.equal(2, record())
+    end)
+    journal.on_durable(nil)
+    assert.equal(3, told)
+  end)
+
   it("goes on when a view of it fails", function()
     local state = runs.state()
     journal.on_durable(function() error("the screen is gone") end)

@@ -164,6 +164,17 @@ describe("a run", function ()
     assert.same({ "a", "a", "a" }, w.log)
   end)
 
+  it("shows all that was recorded before it asks", function ()
+    local w, asked = world.new(), nil
+    local path = w.runbook("step \"A\" { destroys = \"it\", act = function () w:set(\"a\", 1) end, verify = function () return true end }")
+    local function answer(question)
+      asked = { question = question.level, shown = w.events[#w.events].kind }
+      return "book"
+    end
+    assert.equal(0, w.try(run.run, w.context { runbook = path, interactive = true, ask = answer }))
+    assert.same({ question = "name", shown = "ask" }, asked)
+  end)
+
   it("runs each item once and steps of a parallel side by side", function ()
     local w = world.new()
     w.values.y = 1
