@@ -38,9 +38,10 @@ local ON_FAILURE = { "undo", "hold", "abort" }
 -- Work that belongs into a maintenance window, and work that must be possible outside of one (a backup, an emergency).
 local WINDOW = { "needed", "anytime" }
 
+-- Lua writes "file:line: " before the message of an error.
 local function where_of(level)
-  local ok, message = pcall(error, "", level + 2)
-  return not ok and tostring(message):match("^(.-:%d+):") or nil
+  local _, message = pcall(error, "", level + 2)
+  return message ~= "" and message:sub(1, -3) or nil
 end
 
 local function refuse(where, message, hint)
@@ -93,6 +94,8 @@ local function check_values(where, c)
   end
 end
 
+local OF_ACT, NOT_OF_RUN, OF_EACH = { "undo", "after", "destroys", "retry", "max_rows" }, { "done", "verify", "within" }, { "limit", "stop_after" }
+
 -- A step that acts proves itself; the rest are rules about which clauses make sense together.
 local function check_sense(where, title, c)
   local function no(message, hint) refuse(where, ("step \"%s\" %s"):format(title, message), hint) end
@@ -102,14 +105,14 @@ local function check_sense(where, title, c)
   if c.act and (c.manual or c.run) then no("has act beside manual or run", "Make two steps of it.") end
   if c.manual and c.run then no("has both manual and run", "Make two steps of it.") end
   if not (c.act or c.manual or c.run or c.needs or c.verify) then no("has nothing to check or to do") end
-  for _, name in ipairs { "undo", "after", "destroys", "retry", "max_rows" } do
+  for _, name in ipairs(OF_ACT) do
     if c[name] and not c.act then no(("has %s but no act"):format(name)) end
   end
   if c.each and (c.manual or c.run) then no("has each beside manual or run") end
-  for _, name in ipairs { "done", "verify", "within" } do
+  for _, name in ipairs(NOT_OF_RUN) do
     if c[name] and c.run then no(("has %s beside run"):format(name), "The steps of the other runbook prove and bound themselves.") end
   end
-  for _, name in ipairs { "limit", "stop_after" } do
+  for _, name in ipairs(OF_EACH) do
     if c[name] and not c.each then no(("has %s but no each"):format(name)) end
   end
 end
@@ -118,7 +121,7 @@ end
 local OWN_ID, NESTED_ID = 40, 58
 
 local function slug(title, taken, most)
-  local id = title:lower():gsub("[^%w]+", "-"):gsub("^%-+", ""):gsub("%-+$", ""):sub(1, most):gsub("%-+$", "")
+  local id = title:lower():gsub("[^%w]+", "-"):match("^%-?(.*)"):sub(1, most):gsub("%-$", "")
   if id == "" then id = "step" end
   local unique, n = id, 1
   while taken[unique] do
@@ -250,12 +253,11 @@ function M.words(results)
 end
 
 -- {name} in a text is a parameter or the item; a misspelt one would be shown, and typed by the operator, as it stands.
-local function check_texts(model, step)
-  for _, text_of_step in ipairs { step.title, step.clauses.destroys or "", step.clauses.manual or "" } do
-    for name in text_of_step:gmatch("{([%a_][%w_]*)}") do
-      if name ~= "item" and not model.params.specs[name] then
-        refuse(step.where, ("step \"%s\" names {%s}, which is no parameter"):format(step.title, name), text.suggest(name, model.params.names))
-      end
+local function check_text(model, step, words)
+  if not (words and words:find("{", 1, true)) then return end
+  for name in words:gmatch("{([%a_][%w_]*)}") do
+    if name ~= "item" and not model.params.specs[name] then
+      refuse(step.where, ("step \"%s\" names {%s}, which is no parameter"):format(step.title, name), text.suggest(name, model.params.names))
     end
   end
 end
@@ -281,7 +283,9 @@ function M.finish(model, file)
       for _, member in ipairs(step.members) do count(member) end
       return
     end
-    check_texts(model, step)
+    check_text(model, step, step.title)
+    check_text(model, step, step.clauses.destroys)
+    check_text(model, step, step.clauses.manual)
     number = number + 1
     step.number = number
     model.order[number] = step

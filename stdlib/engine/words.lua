@@ -24,6 +24,7 @@ end
 ---@param template string
 ---@param item any
 function M.fill(step, template, item)
+  if not template:find("{", 1, true) then return template end
   local values = {}
   for name, value in pairs(step.params and step.params.values or {}) do values[name] = params.shown(value) end
   values.item = clause.key_of(item)
