@@ -78,12 +78,14 @@ static void queue_clear(queue *q) {
 
 int64_t neap_journal_append(neap_journal *j, const char *kind, const char *step, const char *body) {
     neap_buf clean = NEAP_BUF_INIT;
-    neap_redact(&clean, body, strlen(body));
+    size_t len = strlen(body);
+    neap_redact(&clean, body, len);
     entry *e = neap_zalloc(sizeof *e);
     e->body_len = clean.len;
+    bool redacted = clean.len != len || (len && memcmp(clean.data, body, len) != 0);
     e->record = (neap_record){
         .seq = j->next++, .at_ms = neap_clock_wall_ms(), .kind = neap_strdup(kind), .step = neap_strdup(step ? step : ""),
-        .body = clean.data ? neap_buf_take(&clean) : neap_strdup(""),
+        .body = clean.data ? neap_buf_take(&clean) : neap_strdup(""), .redacted = redacted,
     };
     *j->pending.last = e;
     j->pending.last = &e->next;

@@ -29,6 +29,7 @@ typedef struct neap_record {
     const char *kind;             /* "run", "step", "intent", "outcome", … see stdlib/engine/record.lua */
     const char *step;             /* step id, "" outside one */
     const char *body;             /* canonical JSON object */
+    bool        redacted;         /* one just appended: the body had a secret in it */
 } neap_record;
 
 typedef bool (*neap_record_fn)(void *arg, const neap_record *r);   /* false: enough */

@@ -14,6 +14,7 @@
 enum { MAX_DEPTH = 64 };
 
 static const char null_key;
+static const char BYTES[] = "$bytes";
 
 void neap_push_null(lua_State *L) { lua_pushlightuserdata(L, (void *)&null_key); }
 bool neap_is_null(lua_State *L, int index) { return lua_touserdata(L, index) == (void *)&null_key; }
@@ -33,7 +34,7 @@ static void encode_text(writer *w, int index) {
         neap_json_string(w->out, text, len);
         return;
     }
-    neap_buf_adds(w->out, "{\"$bytes\":\"");
+    neap_buf_addf(w->out, "{\"%s\":\"", BYTES);
     for (size_t i = 0; i < len; i++) neap_buf_addf(w->out, "%02x", (unsigned char)text[i]);
     neap_buf_adds(w->out, "\"}");
 }
@@ -176,12 +177,24 @@ bool neap_value_encode(lua_State *L, int index, neap_buf *out, neap_err *err) {
     return ok;
 }
 
+bool neap_value_is_flat(lua_State *L, int index) {
+    index = lua_absindex(L, index);
+    for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) {
+        int type = lua_type(L, -1);
+        bool plain = type == LUA_TSTRING || type == LUA_TNUMBER || type == LUA_TBOOLEAN;
+        if (plain && lua_type(L, -2) == LUA_TSTRING && strcmp(lua_tostring(L, -2), BYTES) != 0) continue;
+        lua_pop(L, 2);
+        return false;
+    }
+    return true;
+}
+
 /* ---- decoding ---- */
 
 static void push_json(lua_State *L, const json_t *value);
 
 static bool push_bytes(lua_State *L, const json_t *object) {
-    const char *hex = json_string_value(json_object_get(object, "$bytes"));
+    const char *hex = json_string_value(json_object_get(object, BYTES));
     if (!hex || json_object_size(object) != 1) return false;
     size_t len = strlen(hex) / 2;
     luaL_Buffer b;

@@ -13,7 +13,7 @@ Record.__index = Record
 --- Append one event; returns its seq. It is durable after the next `sync` (or within milliseconds by itself).
 ---@param kind string
 ---@param step string step id, "" outside one
----@param body table plain data
+---@param body table plain data; it belongs to the record from now on
 function Record:event(kind, step, body)
   return self.journal:append(kind, step, body)
 end

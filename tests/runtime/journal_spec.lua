@@ -4,6 +4,7 @@ local journal = require "native.journal"
 local runs = require "tests.support.runs"
 local suite = require "tests.support.suite"
 local task = require "native.task"
+local value = require "native.value"
 
 local STATE_MODE = tonumber("700", 8)
 
@@ -89,6 +90,25 @@ describe("native.journal", function()
     end)
     journal.on_durable(nil)
     assert.equal(3, told)
+  end)
+
+  it("tells a view what reading tells: no secret, and of what it keeps as it came nothing else", function()
+    local state, seen = runs.state(), {}
+    local secret = assert(require("native.secret").of("hunter2hunter2", "pin"))
+    local bodies = {
+      {}, { text = "a\0\u{85}é", n = 1, f = 2.0, big = math.mininteger, yes = true, no = false }, { bytes = "\255" }, { ["$bytes"] = "00ff" },
+      { null = value.null, n = 1 }, { list = { 1, value.null }, deep = { x = {} } }, { pin = "it is hunter2hunter2" }, { pin = secret },
+    }
+    journal.on_durable(function(list) table.move(list, 1, #list, #seen + 1, seen) end)
+    T.run(function()
+      local j <close> = assert(journal.create(state, "r1"))
+      for _, body in ipairs(bodies) do j:append("note", "", body) end
+      j:flush()
+    end)
+    journal.on_durable(nil)
+    assert.same(journal.read(state, "r1", 0), seen)
+    assert.same({ "a\0\u{85}é", 2.0, "it is ‹secret pin›" }, { seen[2].body.text, seen[2].body.f, seen[7].body.pin })
+    assert.equal("float", math.type(seen[2].body.f))
   end)
 
   it("goes on when a view of it fails", function()
