@@ -163,6 +163,16 @@ static int deliver_untold(lua_State *L, neap_gate *g, const neap_far *f, neap_er
     return neap_fail(L, &told);
 }
 
+void neap_far_stopped(lua_State *L, neap_gate *g, const neap_remote_end *end) {
+    neap_buf members = NEAP_BUF_INIT;
+    bool begun = !end || end->how != NEAP_REMOTE_NOT_BEGUN;
+    neap_json_member(&members, "message", !begun ? "stopped before it began" : end ? "stopped before it was done" : "stopped, and not seen to end");
+    if (end && end->how == NEAP_REMOTE_SIGNALLED) neap_json_member_int(&members, "signal", end->status);
+    if (end && end->how == NEAP_REMOTE_EXITED) neap_json_member_int(&members, "exit", end->status);
+    neap_gate_outcome(L, g, begun ? "unknown" : "failed", members.data, NULL);
+    neap_buf_close(&members);
+}
+
 int neap_far_deliver(lua_State *L, neap_gate *g, neap_far *f, const neap_remote_end *end, neap_err *err, neap_err *failure, neap_capture *out,
                      neap_capture *errors) {
     if (end->how == NEAP_REMOTE_NOT_BEGUN) {

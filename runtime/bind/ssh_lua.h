@@ -47,6 +47,8 @@ bool neap_far_note_started(neap_gate *g, long long pid, long long started, neap_
 /* [-0, +n, e] how it ended: outcome and results. `failure`: what ended it from our side; closed. */
 int neap_far_deliver(lua_State *L, neap_gate *g, neap_far *f, const neap_remote_end *end, neap_err *err, neap_err *failure, neap_capture *out,
                      neap_capture *errors);
+/* [-0, +0, m] the outcome of what was stopped: `end` is how it ended, NULL when nobody has said so. */
+void neap_far_stopped(lua_State *L, neap_gate *g, const neap_remote_end *end);
 /* Remove the job's directory once the journal has its outcome, in the background. */
 void neap_session_tidy(lua_State *L, neap_session *s, const neap_far *f, const char *job);
 

@@ -140,13 +140,7 @@ static void read_cancel(neap_op *op, bool force) {
 
 static void read_on_stop(lua_State *L, neap_op *op) {
     read_op *r = (read_op *)op;
-    neap_buf members = NEAP_BUF_INIT;
-    bool begun = !r->over || r->end.how != NEAP_REMOTE_NOT_BEGUN;
-    neap_json_member(&members, "message", !begun ? "stopped before it began" : r->over ? "stopped before it was done" : "stopped, and not seen to end");
-    if (r->over && r->end.how == NEAP_REMOTE_SIGNALLED) neap_json_member_int(&members, "signal", r->end.status);
-    if (r->over && r->end.how == NEAP_REMOTE_EXITED) neap_json_member_int(&members, "exit", r->end.status);
-    neap_gate_outcome(L, &r->gate, begun ? "unknown" : "failed", members.data, NULL);
-    neap_buf_close(&members);
+    neap_far_stopped(L, &r->gate, r->over ? &r->end : NULL);
     tear_down(r);
 }
 

@@ -1,13 +1,13 @@
 --- The connections behind a PostgreSQL object, opened when they are needed.
 --
--- A fenced one for reads; acting ones for writes, as many as tasks act side by side, up to MOST_ACTORS; streams (each,
--- copy_out) each have one to themselves while they run; one holds the lock. In a preview no acting connection is ever
--- opened: its place is taken by one that is only shown to the gate. Two tasks may ask at once; whoever comes
--- second with a connection of the same use takes the first one's. A server that stands `on` a host or a container is reached through a
--- socket in a private directory (native.net.tunnel); whoever answers there shows the same identity card as any other.
+-- A fenced one for reads; acting ones for writes, as many as tasks act side by side (client/connections.lua); streams (each, copy_out)
+-- each have one to themselves while they run; one holds the lock. In a preview no acting connection is ever opened: its place is
+-- taken by one that is only shown to the gate. A server that stands `on` a host or a container is reached through a socket in a private
+-- directory (native.net.tunnel); whoever answers there shows the same identity card as any other.
 
 local M = {}
 
+local connections = require("client.connections")
 local duration = require("core.duration")
 local file = require("native.file")
 local guard = require("native.guard")
@@ -17,7 +17,7 @@ local places = require("client.place")
 local raise = require("core.raise")
 local sql = require("native.sql")
 
-local MOST_ACTORS, MOST_IDLE = 8, 4
+local MOST_IDLE <const> = 4
 
 local function milliseconds(value, otherwise)
   if value == nil then return otherwise end
@@ -131,42 +131,17 @@ local function open_reader(o, given)
   return open(o, more)
 end
 
-local function connection_of(o, slot, make)
-  local known = o[slot]
-  if known and known:is_open() then return known end
-  local made = make(o)
-  known = o[slot]
-  if known and known:is_open() then
-    made:close()
-    return known
-  end
-  o[slot] = made
-  M.learn(o, made)
-  return made
-end
-
 --- The fenced connection.
-function M.reader(o) return connection_of(o, "reading", function () return open_reader(o) end) end
+function M.reader(o) return connections.of(o, "reading", open_reader, M.learn) end
 
 --- The fenced connection for what may take long: counting all rows, looking at every definition. The step's own time bounds it.
-function M.patient(o) return connection_of(o, "counting", function () return open_reader(o, { statement_ms = 0 }) end) end
+function M.patient(o) return connections.of(o, "counting", function () return open_reader(o, { statement_ms = 0 }) end, M.learn) end
 
 --- A fenced connection of its caller's own.
 function M.fresh(o, more)
   local connection = open_reader(o, more)
   M.learn(o, connection)
   return connection
-end
-
--- One that is free; beyond MOST_ACTORS tasks queue on the first.
-local function idle_actor(o)
-  for i = #o.actors, 1, -1 do
-    if not o.actors[i]:is_open() then table.remove(o.actors, i) end
-  end
-  for _, connection in ipairs(o.actors) do
-    if connection:is_idle() then return connection end
-  end
-  return #o.actors >= MOST_ACTORS and o.actors[1] or nil
 end
 
 local function new_actor(o)
@@ -183,7 +158,7 @@ function M.actor(o)
     o.showing = o.showing or raise.check(native.new(M.options(o, { subject = M.subject(o) })))
     return o.showing
   end
-  local connection = idle_actor(o) or new_actor(o)
+  local connection = connections.free(o) or new_actor(o)
   connection:bound(o.context.max_rows and o.context.max_rows() or 0)
   return connection
 end
@@ -206,7 +181,7 @@ function M.give_back(o, connection)
 end
 
 --- The connection that holds the lock.
-function M.locker(o) return connection_of(o, "locking", function () return open(o, {}) end) end
+function M.locker(o) return connections.of(o, "locking", function () return open(o, {}) end, M.learn) end
 
 --- A path becomes a stream, which is also the second result for its opener to close.
 function M.stream(place, mode)

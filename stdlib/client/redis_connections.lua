@@ -1,6 +1,6 @@
 --- The connections behind a Redis object, opened when they are needed.
 --
--- One reads; acting ones write, as many as tasks act side by side, up to MOST_ACTORS, because a command that is stopped takes its
+-- One reads; acting ones write, as many as tasks act side by side (client/connections.lua), because a command that is stopped takes its
 -- connection with it; one keeps the lock. A scan reads over the reading one. In a preview nothing acts: writes are shown
 -- over the reading one, and never sent. Whoever answers must stay who answered first: a server that was restarted, or another one
 -- behind the same address, ends the run.
@@ -10,6 +10,7 @@
 
 local M = {}
 
+local connections = require("client.connections")
 local duration = require("core.duration")
 local guard = require("native.guard")
 local native = require("native.redis")
@@ -17,7 +18,6 @@ local net = require("native.net")
 local places = require("client.place")
 local raise = require("core.raise")
 
-local MOST_ACTORS = 8
 local BELOW <const> = { "host", "container" }
 
 --- Where the server is, by url and fields: o.where.
@@ -76,33 +76,10 @@ local function open(o, preview)
   return connection
 end
 
-local function connection_of(o, slot, make)
-  local known = o[slot]
-  if known and known:is_open() then return known end
-  local made = make(o)
-  known = o[slot]
-  if known and known:is_open() then
-    made:close()
-    return known
-  end
-  o[slot] = made
-  return made
-end
-
 local function open_reader(o) return open(o, guard.mode() == "plan" and o.spec.preview or nil) end
 
 --- The connection that reads.
-function M.reader(o) return connection_of(o, "reading", open_reader) end
-
-local function idle_actor(o)
-  for i = #o.actors, 1, -1 do
-    if not o.actors[i]:is_open() then table.remove(o.actors, i) end
-  end
-  for _, connection in ipairs(o.actors) do
-    if connection:is_idle() then return connection end
-  end
-  return #o.actors >= MOST_ACTORS and o.actors[1] or nil
-end
+function M.reader(o) return connections.of(o, "reading", open_reader) end
 
 --- A connection to act on; in a preview one that only shows.
 function M.actor(o)
@@ -110,7 +87,7 @@ function M.actor(o)
   if o.spec.lock == false or o.unlocked then
     raise("refused", ("\"%s\" is not locked, so nothing is changed"):format(o.role), "A replica is only read, and so is an entry with lock = false.")
   end
-  local connection = idle_actor(o)
+  local connection = connections.free(o)
   if connection then return connection end
   connection = open(o)
   o.actors[#o.actors + 1] = connection
@@ -118,7 +95,7 @@ function M.actor(o)
 end
 
 --- The connection that keeps the lock.
-function M.locker(o) return connection_of(o, "locking", open) end
+function M.locker(o) return connections.of(o, "locking", open) end
 
 --- The names of neap's own keys, which no sweep touches.
 function M.own_keys(o) return { ("%slock:%d"):format(o.prefix, o.where.db), ("%shold:%d"):format(o.prefix, o.where.db) } end
