@@ -1,7 +1,6 @@
 /* capture.c -- see capture.h. `yes` may run for a minute without our memory growing: twice the cap is the most that is held. */
 #include "bind/capture.h"
 
-#include "drive/remote_script.h"
 #include "guard/secret.h"
 
 enum { CAP = 1 << 20, PIECE_SIZE = 64 * 1024 };
@@ -17,33 +16,17 @@ void neap_capture_add(neap_capture *c, const char *data, size_t len) {
     drop_beyond(c, 2 * CAP);
 }
 
-static void on_word(void *arg, const char *word, size_t len) {
-    neap_capture *c = arg;
-    if (c->whole || neap_remote_read_word(word, len).verb != NEAP_WORD_WHOLE) return;
-    c->whole = true;
-    c->own = c->kept.len;
-}
-
-/* What comes behind the last word is no longer the command's. */
-static void keep(neap_capture *c, const char *data, size_t len) {
-    if (c->filter.on_word) neap_remote_filter_add(&c->filter, &c->kept, data, len);
-    else neap_buf_add(&c->kept, data, len);
-    if (c->whole) neap_buf_cut(&c->kept, c->own);
-    drop_beyond(c, 2 * CAP);
-}
-
 static void on_output(void *arg, const char *data, ssize_t len, const neap_err *err) {
     neap_capture *c = arg;
     if (!c->stream) return;
-    if (len > 0) keep(c, data, (size_t)len);
-    if (len > 0 && !c->whole) {
-        neap_stream_read(c->stream, PIECE_SIZE, on_output, c);
+    if (len <= 0) {
+        if (len < 0 && !c->err.code) neap_err_set(&c->err, err->code, "%s", err->message);
+        neap_capture_close(c);
+        if (c->on_end) c->on_end(c->arg);
         return;
     }
-    if (c->filter.on_word && !c->whole) neap_remote_filter_end(&c->filter, &c->kept);
-    if (len < 0) neap_err_keep(&c->err, err);
-    neap_capture_close(c);
-    if (c->on_end) c->on_end(c->arg);
+    neap_capture_add(c, data, (size_t)len);
+    neap_stream_read(c->stream, PIECE_SIZE, on_output, c);
 }
 
 void neap_capture_open(neap_capture *c, neap_stream *stream, void (*on_end)(void *arg), void *arg) {
@@ -53,8 +36,6 @@ void neap_capture_open(neap_capture *c, neap_stream *stream, void (*on_end)(void
     c->arg = arg;
     neap_stream_read(stream, PIECE_SIZE, on_output, c);
 }
-
-void neap_capture_until_whole(neap_capture *c, const char *nonce) { neap_remote_filter_init(&c->filter, nonce, on_word, c); }
 
 void neap_capture_close(neap_capture *c) {
     neap_stream *s = c->stream;

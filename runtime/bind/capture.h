@@ -6,7 +6,6 @@
 #include <lua.h>
 #include "base/buf.h"
 #include "base/err.h"
-#include "drive/remote_filter.h"
 #include "loop/stream.h"
 
 typedef struct neap_capture {
@@ -14,17 +13,12 @@ typedef struct neap_capture {
     neap_buf kept;
     long long dropped;
     neap_err err;                 /* how the stream broke, if it did; closed by neap_capture_wipe */
-    neap_remote_filter filter;    /* for the word that says it is whole; without a nonce there is none */
-    bool whole;                   /* it came, */
-    size_t own;                   /* behind this many bytes of `kept` */
     void (*on_end)(void *arg);    /* the stream has ended or broken */
     void *arg;
 } neap_capture;
 
 /* Read until the end; the stream is taken over. */
 void neap_capture_open(neap_capture *c, neap_stream *stream, void (*on_end)(void *arg), void *arg);
-/* Once open: it may also end before the stream does, with the word that a far shell writes behind what its command printed. */
-void neap_capture_until_whole(neap_capture *c, const char *nonce);
 /* Without a stream: some more bytes. */
 void neap_capture_add(neap_capture *c, const char *data, size_t len);
 /* Give the stream up; on_end is not called. */

@@ -93,7 +93,6 @@ static void on_source_fail(void *arg, const neap_err *err) {
 static void on_channel(void *arg) {
     read_op *r = arg;
     neap_capture_open(&r->out, neap_attached_stream(r->attached, 1), on_output_end, r);
-    neap_capture_until_whole(&r->out, neap_attached_nonce(r->attached));
     neap_capture_open(&r->errors, neap_attached_stream(r->attached, 2), on_output_end, r);
 }
 

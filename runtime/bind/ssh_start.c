@@ -111,6 +111,7 @@ static const neap_op_class start_class = {"a command on a host to begin", start_
 static int start_far(lua_State *L, neap_gate *g) {
     static const neap_attached_events events = {on_channel, on_started, on_begun, on_ended};
     start_op *s = (start_op *)g;
+    s->far.what.marks = true;
     s->far.what.holds = g->intended && neap_host_of(L)->recorder.append;
     s->handle->attached = neap_attached_new(s->link, &s->far.what, true, &s->far.names, &events, s);
     s->handle->started.open = true;

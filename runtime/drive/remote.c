@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "drive/remote_filter.h"
+#include "drive/remote_output.h"
 #include "loop/timer.h"
 
 enum { PIECE_SIZE = 64 * 1024, KEPT = 64 * 1024, HELD_MOST = 256 * 1024, SAID_MOST = 1024, LINGER_MS = 2000, SIGNALS = 64 };
@@ -43,6 +44,7 @@ struct neap_remote {
     bool holds, feeds, brief, marks;
     neap_stream *in, *raw;           /* raw: stderr as it comes */
     errors *errors;                  /* NULL: nobody wants it any more */
+    neap_remote_output *output;      /* of a command that marks, while somebody reads its stdout */
     neap_remote_filter filter;
     neap_buf said;                   /* the first that was said on stderr, for an error */
     bool reading, written, word_started, word_ended, started, begun, released, ended;
@@ -87,6 +89,7 @@ static void finish(neap_remote *r, neap_remote_how how, int status, const neap_e
     neap_remote_end end = {how, status};
     if (r->ended || r->freed) return;
     r->ended = true;
+    if (r->output) neap_remote_output_told(r->output, how == NEAP_REMOTE_EXITED || how == NEAP_REMOTE_SIGNALLED);
     r->depth++;
     r->events.on_ended(r->arg, &end, err);
     leave(r);
@@ -409,8 +412,17 @@ neap_remote *neap_remote_new(neap_ssh *ssh, neap_remote_text *text, bool feeds, 
     return r;
 }
 
+/* It may be asked for when the end is told already. */
+static neap_stream *stdout_of(neap_remote *r) {
+    neap_stream *raw = neap_ssh_exec_stream(r->exec, 1);
+    if (!raw || !r->marks) return raw;
+    neap_remote_output *o = r->output = neap_remote_output_new(r->loop, raw, r->text.nonce, r->names.place, &r->output);
+    if (r->ended) neap_remote_output_told(o, r->word_ended);
+    return neap_remote_output_stream(o);
+}
+
 neap_stream *neap_remote_stream(neap_remote *r, int n) {
-    if (n == 1) return neap_ssh_exec_stream(r->exec, 1);
+    if (n == 1) return stdout_of(r);
     if (n == 2) {
         r->errors->taken = true;
         return &r->errors->stream;
@@ -424,6 +436,7 @@ neap_stream *neap_remote_stream(neap_remote *r, int n) {
 void neap_remote_free(neap_remote *r) {
     if (!r || r->freed) return;
     r->freed = true;
+    if (r->output) neap_remote_output_left(r->output);
     errors *e = r->errors;
     r->errors = NULL;
     if (e) {

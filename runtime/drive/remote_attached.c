@@ -154,8 +154,6 @@ neap_attached *neap_attached_new(neap_ssh_link *link, const neap_remote_command 
 
 neap_stream *neap_attached_stream(neap_attached *a, int n) { return neap_remote_stream(a->remote, n); }
 
-const char *neap_attached_nonce(const neap_attached *a) { return a->nonce; }
-
 void neap_attached_release(neap_attached *a) {
     if (a->ended || a->ending || a->released) return;
     a->released = true;

@@ -21,8 +21,6 @@ typedef struct neap_attached_events {
 neap_attached *neap_attached_new(neap_ssh_link *link, const neap_remote_command *command, bool feeds, const neap_remote_names *names,
                                  const neap_attached_events *events, void *arg);
 neap_stream *neap_attached_stream(neap_attached *a, int n);                /* each once, the receiver's */
-/* Of a command that marks: what stands before the last word of stream 1 (remote_filter.h). From on_channel on. */
-const char *neap_attached_nonce(const neap_attached *a);
 void neap_attached_release(neap_attached *a);                              /* of a held command: let it begin */
 /* End its group; on_ended comes when that is seen, or cannot be. */
 void neap_attached_end(neap_attached *a, int grace_s);

@@ -103,7 +103,7 @@ static void open_talk(talk *t, neap_ssh_link *link, const neap_far_request *r, b
     memcpy(t->argv, words, sizeof words);
     for (size_t i = 0; i < 5 && r->args[i]; i++) t->argv[n++] = t->args[i] = neap_strdup(r->args[i]);
     t->sudo = copy(r->sudo), t->doing = copy(r->doing), t->place = copy(host->name), t->user = copy(host->user);
-    t->command = (neap_remote_command){.argv = t->argv, .sudo = t->sudo};
+    t->command = (neap_remote_command){.argv = t->argv, .sudo = t->sudo, .marks = true};
     t->names = (neap_remote_names){t->place, "sh", NULL, t->sudo, t->user};
     t->loop = neap_ssh_link_loop(link);
     t->err = (neap_err)NEAP_ERR_INIT;
@@ -245,8 +245,10 @@ static void tell_done(far_stream *s, const neap_err *err) {
     if (done) done(s->done_arg, err);
 }
 
+/* The first line comes by stdout, that it may be written to by stderr, and they overtake each other. */
 static void tell_opened(far_stream *s) {
-    if (s->told || !(s->lined || (s->talk.over && !s->out))) return;
+    bool opened = s->lined && (s->in || !s->feeds || s->talk.over);
+    if (s->told || !(opened || (s->talk.over && !s->out))) return;
     s->told = true;
     if (!s->lined && !s->talk.err.code)
         neap_err_set(&s->talk.err, NEAP_E_PROTOCOL, "cannot %s on %s: it did not answer", s->talk.doing, s->talk.place);
@@ -306,6 +308,7 @@ static void stream_channel(void *arg) {
 static void stream_begun(void *arg) {
     far_stream *s = arg;
     if (s->feeds) s->in = neap_attached_stream(s->talk.attached, 0);
+    tell_opened(s);
 }
 
 static void on_bytes(void *arg, const char *data, ssize_t len, const neap_err *err) {

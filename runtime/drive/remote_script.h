@@ -18,7 +18,7 @@ typedef struct neap_remote_command {
     const char *cwd;                 /* NULL: where the login begins */
     const char *sudo;                /* NULL: no; "": as root; else as that user */
     bool holds;                      /* attached only: it waits for the line neap_remote_go makes before it begins */
-    bool marks;                      /* attached only: what it printed has an end of its own (NEAP_WORD_WHOLE) */
+    bool marks;                      /* attached only: its stdout has an end of its own (remote_output.h) */
 } neap_remote_command;
 
 /* What to send. `input` is secret where the command has secrets. */

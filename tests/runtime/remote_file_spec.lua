@@ -202,6 +202,22 @@ for _, world in ipairs(WORLDS) do
       end)
     end)
 
+    -- That it began is told by stderr, which may come after stdout: then there was nothing yet to write to.
+    it("can be written to as soon as they are open", function ()
+      T.run(function ()
+        local late = home .. "/late"
+        suite.write(late, "#!/bin/sh\n{ sh \"$@\" 2>&1 >&3 3>&- | { sleep 0.5; cat >&2; } 3>&-; } 3>&1\n")
+        assert(os.execute("chmod 755 " .. late))
+        local given = options()
+        given.home, given.shell = home, late
+        local h <close> = T.local_host(given)
+        local to = assert(h:create(dir .. "/soon"))
+        assert(to:write "soon")
+        assert(to:close())
+        assert.equal("soon", get "soon")
+      end)
+    end)
+
     it("never get their name when the connection breaks, and name or remove the .part", function ()
       T.run(function ()
         local h <close> = host()

@@ -574,6 +574,25 @@ describe("an attached command on a host", function ()
     end)
   end)
 
+  -- As a client of ssh whose connection broke ends its stdout: like one that is whole.
+  it("has not all that it printed without the last word, and then is no success", function ()
+    T.run(function ()
+      local cut = suite.temp() .. "/cut"
+      suite.write(cut, "#!/bin/sh\n{ sh \"$@\"; } | head -c 3\n")
+      assert(os.execute("chmod 755 " .. cut))
+      local h <close> = host { shell = cut }
+      local value, err = h:read { argv = { "printf", "whole" } }
+      assert.is_nil(value)
+      assert.matches("was lost before all that the command printed had come", err.message, 1, true)
+      local c <close> = assert(h:start { argv = { "printf", "whole" }, read = true })
+      local out = c:stdout()
+      assert.equal("who", out:read(100))
+      value, err = out:read(100)
+      assert.is_nil(value)
+      assert.equal("closed", err.code)
+    end)
+  end)
+
   -- Waiting for the ends of its outputs would take as long as the one it left behind lives.
   for _, shell in ipairs(SHELLS) do
     it("has all that it printed and nothing of what it left behind, in " .. shell, function ()
