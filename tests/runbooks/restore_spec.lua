@@ -294,7 +294,9 @@ describe("postgres/restore", function ()
     local until_ms = T.now_ms() + 60000
     while not is_there(records_of(at)) and T.now_ms() < until_ms do T.pause(10) end
     watchers[2] = STRIKES[strike](at, run, point)
-    local ended, id = run:finish(120000), at.latest()
+    local ended = run:finish(120000)
+    assert.is_true(#records_of(at) > 0, what .. ", and no run had begun: " .. ended.out .. ended.err)
+    local id = at.latest()
     local there = at.rows()
     assert.is_true(there == tostring(rows) or there == tostring(rows - 500), what .. ": " .. there)
     if ended.code ~= 0 then resume(at, id, what) end
