@@ -60,7 +60,7 @@ describe("kill -9 at a system call of five steps that write", function ()
   end)
 
   before_each(function ()
-    dir = suite.temp()
+    dir = suite.memory()
     suite.write(dir .. "/five.lua", (BOOK:gsub("SIDE", ("%q"):format(database .. "_side"))))
     suite.write(dir .. "/inventory.lua", INVENTORY:format(pg.port, database, pg.bin, pg.port, database))
   end)

@@ -92,7 +92,7 @@ describe("hostile output", function ()
   end)
 
   before_each(function ()
-    dir = suite.temp()
+    dir = suite.memory()
     cache.cli { "-x", "set", "odd", input = ODD }
     os.execute(("chmod 711 %s %s"):format(suite.directory(), dir))
     T.mode(suite.write(dir .. "/odd", ODD), tonumber("644", 8))

@@ -16,7 +16,7 @@ describe("a run that is killed in the middle of a write elsewhere", function()
   end)
 
   before_each(function()
-    dir = suite.temp()
+    dir = suite.memory()
     T.mode(dir, tonumber("777", 8))
   end)
 

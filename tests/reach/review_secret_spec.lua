@@ -81,7 +81,7 @@ describe("a secret told to a far end that repeats it", function()
   end)
 
   before_each(function()
-    dir = suite.temp()
+    dir = suite.memory()
     cache.cli("set", "planted", SECRETS.HEADER)
   end)
 

@@ -57,7 +57,7 @@ describe("a trick that reaches beyond this machine", function()
   end)
 
   before_each(function()
-    dir = suite.temp()
+    dir = suite.memory()
     T.mode(dir, tonumber("777", 8))
     mark = dir .. "/made"
     cache.cli("flushall")

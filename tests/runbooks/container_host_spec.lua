@@ -56,7 +56,7 @@ describe("a runbook on containers of a host", function ()
   end
 
   before_each(function ()
-    dir = suite.temp()
+    dir = suite.memory()
     if not engine then return end
     db.sql "DROP DATABASE IF EXISTS copy"
     box.cli("flushall")

@@ -121,7 +121,7 @@ describe("a runbook on containers", function ()
 
   -- Files of its own. `pin` and `db_pin` go into the entries.
   local function write(pin, db_pin)
-    dir = dir or suite.temp()
+    dir = dir or suite.memory()
     local function field(value) return value and (", pin = %q"):format(value) or "" end
     suite.write(dir .. "/inventory.lua", INVENTORY:format(engine.url, field(pin), field(db_pin), box.name, engine.url, worker.name, engine.url))
     suite.write(dir .. "/move.lua", MOVE:format(dir, dir))

@@ -20,7 +20,7 @@ describe("postgres/health", function ()
   end)
 
   local function health(arguments, role)
-    local dir = suite.temp()
+    local dir = suite.memory()
     suite.write(dir .. "/inventory.lua", ('environment "demo" { db = postgres { url = "postgresql://%s@127.0.0.1:%d/%s", password = secret { env = "PASSWORD" } } }')
       :format(role or "admin", pg.port, database))
     local list = { arguments[1], "postgres/health", "--env", "demo", "--inventory", dir .. "/inventory.lua", "--state", dir .. "/state", "--width", "1000" }
@@ -86,7 +86,7 @@ describe("postgres/health", function ()
   it("leaves nothing when it is killed: another run goes ahead, resume finishes, undo finds nothing to undo #kill", function ()
     local why = faults.missing()
     if why then return pending(why) end
-    local dir = suite.temp()
+    local dir = suite.memory()
     suite.write(dir .. "/inventory.lua", ('environment "demo" { db = postgres { url = "postgresql://owner@127.0.0.1:%d/%s", password = secret { env = "OWNER_PASSWORD" } } }')
       :format(pg.port, database))
     local function list(...) return { select(1, ...), select(2, ...), "--no-input", "--inventory", dir .. "/inventory.lua", "--state", dir .. "/state", select(3, ...) } end

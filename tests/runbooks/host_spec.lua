@@ -66,7 +66,7 @@ describe("a runbook on hosts", function ()
 
   before_each(function ()
     if not list.hermes.uid then return end
-    dir = suite.temp()
+    dir = suite.memory()
     for _, server in pairs(list) do
       os.execute(("rm -rf %s; mkdir -m 700 %s"):format(server.home, server.home))
       T.owner(server.home, server.uid)

@@ -29,7 +29,7 @@ describe("what the plan said is kept by", function ()
 
   -- Where a book is planned and run: a database, a folder with one file, a program.
   local function place()
-    local dir, database = suite.temp(), pg.database()
+    local dir, database = suite.memory(), pg.database()
     os.execute(("mkdir '%s/files' && ln -s '%s/tests/runbooks/books' '%s/runbooks'"):format(dir, here, dir))
     suite.write(dir .. "/files/keep", "kept\n")
     suite.write(dir .. "/tool", TOOL:format(dir))

@@ -218,7 +218,10 @@ describe("postgres/restore", function ()
     psql:write(NAMED:format(at.database))
     psql:shut()
     local until_ms = T.now_ms() + 60000
-    while suite.read(path) == "" do assert(T.now_ms() < until_ms, "nobody watches") end
+    while suite.read(path) == "" do
+      assert(T.now_ms() < until_ms, "nobody watches")
+      T.pause(5)
+    end
     return { path = path, psql = psql }
   end
 
@@ -244,7 +247,10 @@ describe("postgres/restore", function ()
     ["left by its server"] = function (at, _, point)
       at.engine.cli("restart", "-t", point % 2 == 0 and "0" or "10", at.pg.box.id)
       local until_ms = T.now_ms() + 60000
-      while not pcall(at.pg.sql, "select 1") do assert(T.now_ms() < until_ms, "the server does not come back") end
+      while not pcall(at.pg.sql, "select 1") do
+        assert(T.now_ms() < until_ms, "the server does not come back")
+        T.pause(20)
+      end
       return watch(at)
     end,
   }

@@ -72,7 +72,7 @@ describe("a trick", function ()
   end)
 
   before_each(function ()
-    dir = suite.temp()
+    dir = suite.memory()
     os.execute(("mkdir '%s/files' '%s/home' '%s/cwd'"):format(dir, dir, dir))
     suite.write(dir .. "/files/keep", "7\tseven\n")
     suite.write(dir .. "/tool", ('#!/bin/sh\n[ "$1" = look ] || echo "$*" >>"%s/files/ran"\n'):format(dir))

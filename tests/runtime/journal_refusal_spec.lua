@@ -88,12 +88,12 @@ describe("a system call that fails", function()
     assert.equal("ok", assert(journal.index.find(state, "r1"))[1].status, what)
   end
 
-  --- Fail the n-th call, for every n up to 60 and then every third, until a round meets no n-th one. `silent`: the failure costs
+  --- Fail the n-th call, for every n up to `each` and then every `stride`-th, until a round meets no n-th one. `silent`: the failure costs
   --- something that is done another way.
-  local function sweep(call, error_name, silent)
+  local function sweep(call, error_name, each, stride, silent)
     local answered, n = 0, 0
     while true do
-      n = n + (n < 60 and 1 or 3)
+      n = n + (n < each and 1 or stride)
       local state = runs.state()
       seen = { durable = 0, errors = 0 }
       T.fault(call, "/state", n, error_name)
@@ -116,11 +116,13 @@ describe("a system call that fails", function()
     pread = "EIO", read = "EIO", pwrite = "EIO", mkdir = "EACCES", mkdirat = "EACCES", fallocate = "ENOSPC",
     realpath = "EACCES", fdopendir = "ENOMEM", ftruncate = "EIO",
   } do
-    it(("loses nothing and is told: %s, %s"):format(call, error_name), function() sweep(call, error_name) end)
+    it(("loses nothing and is told: %s, %s"):format(call, error_name), function() sweep(call, error_name, 24, 7) end)
+    it(("loses nothing and is told, at almost every one: %s, %s #long"):format(call, error_name), function() sweep(call, error_name, 60, 3) end)
   end
 
-  it("loses nothing when it is only a look whether something is there", function() sweep("faccessat", "EACCES", true) end)
-  it("loses nothing and is told: pwrite, ENOSPC", function() sweep("pwrite", "ENOSPC") end)
+  it("loses nothing when it is only a look whether something is there", function() sweep("faccessat", "EACCES", 60, 3, true) end)
+  it("loses nothing and is told: pwrite, ENOSPC", function() sweep("pwrite", "ENOSPC", 24, 7) end)
+  it("loses nothing and is told, at almost every one: pwrite, ENOSPC #long", function() sweep("pwrite", "ENOSPC", 60, 3) end)
 end)
 
 describe("a state directory", function()

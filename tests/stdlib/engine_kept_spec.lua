@@ -4,7 +4,6 @@
 
 local kept = require "tests.support.kept"
 local plan, run = require "engine.plan", require "engine.run"
-local suite = require "tests.support.suite"
 local worlds = require "tests.support.world"
 
 local KEYS <const> = { "a", "b", "c", "d", "e" }
@@ -92,13 +91,6 @@ local function book_of(seed)
   return table.concat(lines, "\n")
 end
 
--- Two thousand records made durable one by one take their time on a disk, and the disk is not what is tried here.
-local function state_place()
-  local ok, place = pcall(T.directory, "/dev/shm/neap.")
-  if not ok then return suite.temp(), function () end end
-  return place, function () T.remove_tree(place) end
-end
-
 local function try(world, seed)
   local roll = dice(seed + 7919)
   for _, key in ipairs(KEYS) do world.values[key] = one_of(roll, { 1, 2, 3, nil }) end
@@ -120,16 +112,11 @@ end
 describe("a random runbook", function ()
   local function sweep(first, last)
     local world, writes, unknown = worlds.new(), 0, 0
-    local place, remove = state_place()
-    world.state = place .. "/state"
-    local ok, message = pcall(function ()
-      for seed = first, last do
-        local w, u = try(world, seed)
-        writes, unknown = writes + w, unknown + u
-      end
-    end)
-    remove()
-    assert(ok, message)
+    world.state = world.dir .. "/state"
+    for seed = first, last do
+      local w, u = try(world, seed)
+      writes, unknown = writes + w, unknown + u
+    end
     return writes, unknown
   end
 

@@ -170,7 +170,7 @@ local function open(first, options)
   local dir, far = T.directory(first.dir .. "/o"), options.kept
   local from = far and far.server.home or dir
   local at = { dir = dir, second = options.directory or dir .. "/second", wal = from .. "/wal", bases = from .. "/bases", home = suite.temp(), port = options.port or T.free_port() }
-  at.state, at.inventory = at.home .. "/state", dir .. "/inventory.lua"
+  at.state, at.inventory = suite.memory() .. "/state", dir .. "/inventory.lua"
   if user() then T.owner(dir, user()) end
   if far then
     child.must { argv = { "cp", "-r", first.wal, first.bases, from } }

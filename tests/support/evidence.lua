@@ -44,6 +44,7 @@ function M.quiet(pg)
   local until_ms = T.now_ms() + 60000
   while pg.sql(BUSY) ~= "0" do
     if T.now_ms() > until_ms then error("a session does not end:\n" .. pg.sql("select pid, application_name, state, query from pg_stat_activity"), 0) end
+    T.pause(10)
   end
 end
 

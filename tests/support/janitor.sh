@@ -1,6 +1,6 @@
 # janitor.sh DIR: waits until its input ends, which is when the test interpreter has ended in any way; then nothing of the run
 # may stay: servers (told by the kernel already), containers and their engines, what came in through an sshd of ours, network
-# namespaces, and the directory itself. servers/down.sh stands before this text.
+# namespaces, and the directory itself with its part in memory. servers/down.sh stands before this text.
 trap '' INT TERM HUP
 cat >/dev/null
 dir=$1
@@ -31,4 +31,4 @@ while pids=$(strays) && [ -n "$pids" ] && [ $tries -lt 50 ]; do
   tries=$((tries + 1))
 done
 [ ! -s "$dir/notes/netns" ] || while read -r name; do ip netns del "$name" 2>/dev/null; done <"$dir/notes/netns"
-rm -rf "$dir"
+rm -rf "$dir" "/dev/shm/${dir##*/}"

@@ -198,7 +198,7 @@ end
 function M.open(options)
   options = options or {}
   local dir = suite.temp()
-  local at = { dir = dir, data = dir .. "/data", backups = dir .. "/backups", state = dir .. "/state", port = T.free_port() }
+  local at = { dir = dir, data = dir .. "/data", backups = dir .. "/backups", state = suite.memory() .. "/state", port = T.free_port() }
   os.execute(("mkdir '%s/data' '%s/backups' && ln -s '%s/runbooks' '%s/runbooks'"):format(dir, dir, os.getenv("PWD"), dir))
   suite.write(dir .. "/inventory.lua", INVENTORY:format(at.port, dir, dir))
   if options.file then

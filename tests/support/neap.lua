@@ -19,7 +19,7 @@ local home, home_of
 local function home_directory(user)
   local key = suite.current or "suite"
   if home_of ~= key or not home or not T.entries(home) then
-    home, home_of = suite.temp(), key
+    home, home_of = suite.memory(), key
   end
   if user then T.owner(home, user) end
   return home

@@ -10,9 +10,9 @@ M.body = {
   targets = { { role = "db", kind = "postgres", id = "pg:1/app" }, { role = "files", kind = "folder", id = "file:/srv" } },
 }
 
---- A state directory that is not there yet.
+--- A state directory that is not there yet, in memory.
 ---@return string
-function M.state() return suite.temp() .. "/state" end
+function M.state() return suite.memory() .. "/state" end
 
 ---@return string path of the run's evidence file
 function M.evidence(state, run) return state .. "/runs/" .. run .. "/evidence.db" end

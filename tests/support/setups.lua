@@ -85,7 +85,7 @@ end
 
 local function files(setup, at, options)
   at.dir = suite.temp()
-  at.state, at.inventory, at.migrations = at.dir .. "/state", at.dir .. "/inventory.lua", at.dir .. "/migrations"
+  at.state, at.inventory, at.migrations = suite.memory() .. "/state", at.dir .. "/inventory.lua", at.dir .. "/migrations"
   at.data = setup.data
   at.backups = setup.new_backups and setup.new_backups() or at.dir .. "/backups"
   if not setup.new_backups then os.execute("mkdir " .. at.backups) end

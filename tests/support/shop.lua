@@ -61,7 +61,7 @@ end
 ---@return table shop
 function M.open(pg, tool, program)
   local dir = suite.temp()
-  local shop = { dir = dir, folder = dir .. "/migrations", state = dir .. "/state" }
+  local shop = { dir = dir, folder = dir .. "/migrations", state = suite.memory() .. "/state" }
   child.must { argv = { "cp", "-R", tools.migrations[tool], shop.folder } }
   local argv = tools.command(tool)
   M.write_tool(dir, program or argv and argv[1] or "/bin/false")
@@ -82,6 +82,14 @@ function M.open(pg, tool, program)
 
   --- The argument lists the tool was called with.
   function shop.calls() return M.calls(dir) end
+
+  --- Leave only the newest n superseded migrations of Prisma and the baseline: each start of the tool is a second and more, and eight of them show
+  --- no more than one or two, where the number is not what is tried.
+  function shop.shorten(n)
+    for i = 1, #tools.superseded - n do T.remove_tree(shop.folder .. "/" .. tools.superseded[i]) end
+    M.write_tool(dir, assert(tools.with_folder("prisma", dir .. "/program", shop.folder)))
+    return table.move(tools.superseded, #tools.superseded - n + 1, #tools.superseded, 1, {})
+  end
 
   --- Kill neap before the nth call of the tool.
   function shop.kill_at(n) suite.write(dir .. "/kill-at", tostring(n)) end

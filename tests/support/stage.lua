@@ -156,7 +156,8 @@ end
 function M.open(pg, options)
   options = options or {}
   local dir = suite.temp()
-  local stage = { dir = dir, state = dir .. "/state", database = options.database or pg.database() }
+  local memory = suite.memory()
+  local stage = { dir = dir, state = memory .. "/state", database = options.database or pg.database() }
   local function reference(name)
     if not options.files then return ("env = %q"):format(name) end
     T.mode(suite.write(dir .. "/" .. name, M.secrets[name] .. "\n"), tonumber("600", 8))
@@ -167,6 +168,7 @@ function M.open(pg, options)
   assert(os.execute("mkfifo " .. dir .. "/go"))
   if options.user then
     for _, name in ipairs { "", "/inventory.lua", "/tool.sh", "/go" } do T.owner(dir .. name, options.user) end
+    T.owner(memory, options.user)
   end
   add_words(stage, options.user)
 

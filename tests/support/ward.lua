@@ -115,7 +115,7 @@ end
 function M.open(pg, options)
   options = options or {}
   local dir, role = suite.temp(), options.role or "owner"
-  local ward = { dir = dir, state = dir .. "/state", database = pg.database(), env = { PASSWORD = servers.passwords[role] } }
+  local ward = { dir = dir, state = suite.memory() .. "/state", database = pg.database(), env = { PASSWORD = servers.passwords[role] } }
   pg.sql(options.schema or M.schema, ward.database)
   suite.write(dir .. "/inventory.lua", INVENTORY:format(options.settings or "", role, pg.port, ward.database))
   os.execute(("ln -s '%s/runbooks' '%s/runbooks'"):format(here, dir))

@@ -57,7 +57,7 @@ end
 --- A fresh world.
 ---@return table
 function M.new()
-  local world = { dir = suite.temp(), values = {}, log = {}, writes = {}, fail = {}, events = {} }
+  local world = { dir = suite.memory(), values = {}, log = {}, writes = {}, fail = {}, events = {} }
   write_file(world.dir .. "/inventory.lua", "environment \"here\" { w = toy {} }\n")
   world.client = client(world)
 

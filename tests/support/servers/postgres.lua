@@ -37,6 +37,12 @@ local SETTINGS = {
   "log_line_prefix = '%m [%p] %u@%d/%a '", "log_connections = on", "timezone = 'UTC'", "log_timezone = 'UTC'",
 }
 
+-- What the specs themselves ask comes as admin through the socket, thousands of times: it proves no password, which costs a third of such a question.
+local function let_admin_in(server)
+  local path = server.dir .. "/data/pg_hba.conf"
+  suite.write(path, "local all admin trust\n" .. suite.read(path))
+end
+
 local function configure(server, extra)
   local lines = table.move(SETTINGS, 1, #SETTINGS, 1, {})
   lines[#lines + 1] = "port = " .. server.port
@@ -45,6 +51,7 @@ local function configure(server, extra)
   local file = assert(io.open(server.dir .. "/data/postgresql.conf", "a"))
   file:write(table.concat(lines, "\n"), "\n")
   file:close()
+  let_admin_in(server)
 end
 
 local function initialise(server, more)
