@@ -31,6 +31,7 @@ FORWARD(const char *, libssh2_session_hostkey, (LIBSSH2_SESSION *session, size_t
 FORWARD(const char *, libssh2_session_banner_get, (LIBSSH2_SESSION *session), (session))
 FORWARD(int, libssh2_session_last_error, (LIBSSH2_SESSION *session, char **errmsg, int *errmsg_len, int want_buf), (session, errmsg, errmsg_len, want_buf))
 FORWARD(int, libssh2_session_last_errno, (LIBSSH2_SESSION *session), (session))
+FORWARD(int, libssh2_session_set_last_error, (LIBSSH2_SESSION *session, int errcode, const char *errmsg), (session, errcode, errmsg))
 FORWARD_VOID(libssh2_session_set_blocking, (LIBSSH2_SESSION *session, int blocking), (session, blocking))
 FORWARD(char *, libssh2_userauth_list, (LIBSSH2_SESSION *session, const char *username, unsigned int username_len), (session, username, username_len))
 FORWARD(int, libssh2_userauth_authenticated, (LIBSSH2_SESSION *session), (session))

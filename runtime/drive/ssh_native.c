@@ -103,8 +103,14 @@ static const char *says(neap_ssh_native *s) {
     return text && *text ? text : "no reason is given";
 }
 
+static bool is_loss(int rc) {
+    return rc == LIBSSH2_ERROR_SOCKET_RECV || rc == LIBSSH2_ERROR_SOCKET_SEND || rc == LIBSSH2_ERROR_SOCKET_DISCONNECT ||
+           rc == LIBSSH2_ERROR_SOCKET_NONE || rc == LIBSSH2_ERROR_SOCKET_TIMEOUT;
+}
+
 void neap_ssh_native_fail_lib(neap_ssh_native *s, int rc, const char *what) {
     neap_err err = NEAP_ERR_INIT;
+    s->garbled = s->garbled || !is_loss(rc);
     neap_err_set(&err, NEAP_E_CLOSED, "%s \"%s\": %s (%d)", what, s->name, says(s), rc);
     neap_ssh_native_fail(s, &err);
 }

@@ -86,6 +86,7 @@ typedef struct neap_ssh_native {
     neap_ssh_lost_fn lost;
     void *lost_arg;
     neap_err err;                        /* why it is GONE */
+    bool garbled;                        /* because of what came, not because nothing more came */
     neap_ssh_card card;
     char backend[32], fingerprint[64], key_type[64], address[NEAP_NET_TEXT_SIZE];
     char *authenticated;

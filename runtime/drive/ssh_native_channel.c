@@ -169,7 +169,10 @@ static void ping(neap_ssh_native *s) {
 /* Living and ending ---------------------------------------------------------------------------- */
 
 static void live(neap_ssh_channel *c) {
-    if (!neap_ssh_lanes_move(c) || c->dropped || libssh2_channel_wait_closed(c->lib) != 0) return;
+    if (!neap_ssh_lanes_move(c) || c->dropped) return;
+    int rc = libssh2_channel_wait_closed(c->lib);
+    if (neap_ssh_is_fatal(rc)) neap_ssh_native_fail_lib(c->session, rc, "the connection was lost to");
+    if (rc != 0) return;
     c->closed = true;                                /* nobody takes what is written; what came may still be read */
     neap_ssh_lanes_no_writing(c);
     if (c->dropped || libssh2_channel_eof(c->lib) != 1) return;
@@ -183,10 +186,17 @@ static void live(neap_ssh_channel *c) {
     neap_err_close(&err);
 }
 
-/* EAGAIN: the far end has not closed its side. It is asked again whenever something comes. */
+/* EAGAIN: the far end has not closed its side. It is asked again whenever something comes. A packet that is read meanwhile and is not as it
+ * was sent is no error to libssh2 here, but one that is missing for other channels: only its last error tells. */
 static void close_lib(neap_ssh_channel *c) {
-    if (c->lib && libssh2_channel_free(c->lib) == LIBSSH2_ERROR_EAGAIN) return;
-    c->session->again = true;
+    neap_ssh_native *s = c->session;
+    if (c->lib) {
+        libssh2_session_set_last_error(s->lib, 0, NULL);
+        if (libssh2_channel_free(c->lib) == LIBSSH2_ERROR_EAGAIN) return;
+        int rc = libssh2_session_last_errno(s->lib);
+        if (neap_ssh_is_fatal(rc) && s->state == NEAP_SSH_OPEN) neap_ssh_native_fail_lib(s, rc, "the connection was lost to");
+    }
+    if (!s->err.code) s->again = true;
     detach(c);
 }
 
@@ -239,10 +249,11 @@ void neap_ssh_channel_drop(neap_ssh_channel *c) {
     if (c->session) neap_ssh_native_kick(c->session);
 }
 
-/* One channel of a session that was lost. */
+/* One channel of a session that was lost. What libssh2 has of it is whole up to there, unless a packet was not as it was sent: what it reads
+ * behind that has a hole before it. */
 static void lose(neap_ssh_channel *c, const neap_err *err) {
     neap_ssh_end end = {.how = NEAP_SSH_UNTOLD};
-    if (c->lib && c->state == NEAP_SSH_LIVES && !c->dropped) {
+    if (c->lib && c->state == NEAP_SSH_LIVES && !c->dropped && !c->session->garbled) {
         neap_ssh_lanes_salvage(c);
         if (c->kind == NEAP_SSH_CHANNEL_EXEC && libssh2_channel_eof(c->lib) == 1) end = end_of(c);
         if (end.how == NEAP_SSH_EXITED && end.status == 0) end.how = NEAP_SSH_UNTOLD;

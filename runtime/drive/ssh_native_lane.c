@@ -164,7 +164,14 @@ static bool move_out(neap_ssh_channel *c) {
     if (c->out_at < c->out.len) return true;
     neap_buf_clear(&c->out);
     c->out_at = 0;
-    if (c->eof_wanted && !c->eof_sent) c->eof_sent = libssh2_channel_send_eof(c->lib) != LIBSSH2_ERROR_EAGAIN;
+    if (c->eof_wanted && !c->eof_sent) {
+        int rc = libssh2_channel_send_eof(c->lib);
+        c->eof_sent = rc != LIBSSH2_ERROR_EAGAIN;
+        if (neap_ssh_is_fatal(rc)) {
+            neap_ssh_native_fail_lib(s, rc, "the connection was lost to");
+            return false;
+        }
+    }
     if (!c->eof_wanted || c->eof_sent) answer_done(&c->lanes[0], NULL);
     return true;
 }
