@@ -37,7 +37,7 @@ describe("postgres/repair-ownership", function ()
     pg.sql("create table later (id int)", ward.database)                        -- by the maker: default privileges
     assert.equal(0, ward.heir_sql("insert into later values (1)").code)
     pg.sql("drop table later", ward.database)
-    assert.is_nil(pg.log():find("5d0c", 1, true))
+    assert.is_nil(pg.log():find("heir-5d0c", 1, true))
     ward.ends(0, { "plan", table.unpack(ward.repair()) })
     local run_id = ward.latest()
     ward.ends(0, run(ward))

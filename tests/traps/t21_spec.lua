@@ -42,9 +42,9 @@ describe("T21, secrets in argument lists", function ()
       end
     end
     assert.is_true(ward.found)
-    local found = child.run { argv = { "grep", "-rlaF", "5d0c", ward.dir } }
+    local found = child.run { argv = { "grep", "-rlaF", "heir-5d0c", ward.dir } }
     assert.equal("", found.out)
     assert.is_nil(in_argv "heir-5d0c")
-    assert.is_nil(suite.read(ward.dir .. "/inventory.lua"):find("5d0c", 1, true))
+    assert.is_nil(suite.read(ward.dir .. "/inventory.lua"):find("heir-5d0c", 1, true))
   end)
 end)
