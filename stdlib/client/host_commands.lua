@@ -49,7 +49,8 @@ local function finish(o, verb, call)
   return result.of(("%s on %s"):format(text.shell(call.argv), o.name), values, call.allow)
 end
 
---- Run it because it only reads: in a preview too.
+--- Run it because it only reads: in a preview too. Its output is all that it printed until it ended; what it leaves running is not
+--- waited for. When the connection breaks before all of that came, its end is unknown.
 ---@param argv string[]
 ---@param given? { within: string?, env: table?, cwd: string?, stdin: any, allow: integer[]|"any"|nil, sudo: boolean|string|nil }
 ---@return table result
@@ -70,7 +71,8 @@ function commands.run(o, argv, given)
   return ended
 end
 
---- Start it beside the task: stdin(), stdout() and stderr() are streams, wait() tells how it ended; the end of its scope ends it. With
+--- Start it beside the task: stdin(), stdout() and stderr() are streams, wait() tells how it ended; the end of its scope ends it.
+--- stdout() ends where the command did: a connection that breaks before that is an error of the reader. With
 --- read = true it is a declared read. bulk = true: over a connection of its own, for what moves many bytes.
 ---@param argv string[]
 ---@param given? { env: table?, cwd: string?, sudo: boolean|string|nil, read: boolean?, bulk: boolean?, allow: integer[]|nil }
