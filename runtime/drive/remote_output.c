@@ -16,7 +16,7 @@
 #include "drive/remote_script.h"
 #include "loop/timer.h"
 
-enum { MARK = 0x1e, MARGIN = sizeof ((neap_remote_filter *)NULL)->held };      /* as much may come out of the filter beside a piece */
+enum { MARK = 0x1e };
 
 struct neap_remote_output {
     neap_stream stream;              /* first */
@@ -96,7 +96,7 @@ static void on_below(void *arg, const char *data, ssize_t len, const neap_err *e
 static void ask(neap_remote_output *o) {
     if (o->asked) return;
     o->asked = true;
-    neap_stream_read(o->below, o->most > 2 * MARGIN ? o->most - MARGIN : o->most, on_below, o);
+    neap_stream_read(o->below, o->most, on_below, o);
 }
 
 static void output_read(neap_stream *s, size_t most, neap_stream_read_fn got, void *arg) {

@@ -81,7 +81,7 @@ describe("T24, development's commands outside development", function ()
       "pnpm|seed:all", "npm|run|seed:users", "docker|run|-e|SEED_ON_START=true|api", "redis-cli|-n|1|flushdb", "/app/node_modules/.bin/prisma|migrate|dev", "prisma migrate dev" }
     local allowed = { "npx|prisma|migrate|deploy", "prisma|migrate|status", "prisma|migrate|resolve|--applied|20240101_dev", "prisma|migrate|diff|--script", "psql|-c|select 'db pushed'",
       "pnpm|run|db:migrate", "git|push", "drizzle-kit|migrate", "docker|run|-e|SEED_ON_START=false|api", "cat|/srv/migrate/reset.sql", "cat|migrate-reset", "ls|seed:allowed", "echo|flushdbs" }
-    local words = { "build/debug/neap-test", script }
+    local words = { arg[-1], script }
     table.move(refused, 1, #refused, 3, words)
     table.move(allowed, 1, #allowed, #words + 1, words)
     local out = io.popen(text.shell(words) .. " 2>&1")
