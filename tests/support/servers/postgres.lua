@@ -32,7 +32,7 @@ end
 local function server_user() return T.uid() == 0 and "postgres" or nil end
 
 local SETTINGS = {
-  "listen_addresses = '127.0.0.1'", "fsync = off", "synchronous_commit = off", "full_page_writes = off", "max_connections = 60",
+  "listen_addresses = '127.0.0.1'", "fsync = off", "synchronous_commit = off", "full_page_writes = off", "max_connections = 200",
   "shared_buffers = 32MB", "shared_preload_libraries = 'pg_stat_statements'", "logging_collector = off", "log_statement = all",
   "log_line_prefix = '%m [%p] %u@%d/%a '", "log_connections = on", "timezone = 'UTC'", "log_timezone = 'UTC'",
 }
