@@ -6,7 +6,6 @@
  * host; when the connection is lost instead, what was begun goes on there, and the outcome is "unknown". */
 #include <lauxlib.h>
 
-#include "base/json.h"
 #include "bind/ssh_lua.h"
 #include "drive/remote_attached.h"
 #include "loop/timer.h"
