@@ -71,14 +71,16 @@ static void end(neap_pipe *p) {
 }
 
 void neap_pipe_cancel(neap_pipe *p) {
+    p->done = NULL;
     p->busy++;
     end(p);
     leave(p);
 }
 
-static void fail(neap_pipe *p, const neap_err *err) {
+/* Others wait for the same streams in their other direction, and hear first that they were stopped: the owner may cancel us for it. */
+static void end_and_tell(neap_pipe *p, const neap_err *err) {
     end(p);
-    p->done(p->arg, &p->result, err);
+    if (p->done) p->done(p->arg, &p->result, err);
 }
 
 static void fail_end(neap_pipe *p, neap_pipe_end *side, const neap_err *why) {
@@ -89,7 +91,7 @@ static void fail_end(neap_pipe *p, neap_pipe_end *side, const neap_err *why) {
     err.retry = why->retry;
     err.status = why->status;
     for (size_t i = 0; i < sizeof err.sqlstate; i++) err.sqlstate[i] = why->sqlstate[i];
-    fail(p, &err);
+    end_and_tell(p, &err);
     neap_err_close(&err);
 }
 
@@ -103,8 +105,7 @@ static void finish(neap_pipe *p) {
         if (p->hash) neap_hash_peek(p->hash, r->digest);
         else neap_hash_peek(p->o.kept, r->digest);
     }
-    end(p);
-    p->done(p->arg, r, NULL);
+    end_and_tell(p, NULL);
 }
 
 /* Moving ------------------------------------------------------------------------------------- */
@@ -244,7 +245,7 @@ static void on_time(void *arg) {
         neap_err_set(&err, NEAP_E_TIMEOUT, "the copy does not move: the %s; %lld bytes were moved",
                      p->writing ? "writing end takes nothing" : "reading end gives nothing", p->result.bytes);
     }
-    if (err.code) fail(p, &err);
+    if (err.code) end_and_tell(p, &err);
     else if (!p->over) watch_clock(p);
     neap_err_close(&err);
     leave(p);

@@ -43,6 +43,6 @@ typedef struct neap_pipe_options {
 
 typedef struct neap_pipe neap_pipe;
 neap_pipe *neap_pipe_start(neap_loop *loop, neap_stream *from, neap_stream *to, const neap_pipe_options *o, neap_pipe_fn done, void *arg);
-void neap_pipe_cancel(neap_pipe *p);                  /* before `done` only */
+void neap_pipe_cancel(neap_pipe *p);                  /* before `done`, which is not called then; from a stream's callback too */
 
 #endif

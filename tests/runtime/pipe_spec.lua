@@ -258,4 +258,7 @@ describe("pipe", function()
       end
     end)
   end)
+
+  -- The end of one direction of a tunnel stopped the other one's shut; the tunnel freed the connection, and the pipe told it of its end.
+  it("tells nobody of its end when that made its owner give it up", function () assert.equal(0, T.pipe_given_up()) end)
 end)
