@@ -3,7 +3,7 @@
 --
 --   local stage = require("tests.support.stage").open(pg)          -- { user = "nobody" }: all files are that user's
 --   stage.runbook("slow", text)   stage.run("slow", "--no-input")   stage.start({ "run", … }, { tty = true })
---   stage.records(run)   stage.latest()   stage.await(function () return … end, "what is awaited")
+--   stage.records(run)   stage.latest()   stages.await(function () return … end, "what is awaited")   stage.strike(running)
 --
 -- The child program of the stage writes its pid, then does what its first argument says: `wait` until `stage.go()`.
 
@@ -174,6 +174,17 @@ function M.open(pg, options)
 
   --- Does a table of this name exist?
   function stage.has(name) return pg.sql(("select count(*) from pg_tables where tablename = '%s'"):format(name), stage.database) == "1" end
+
+  --- Kill -9 a run, and wait until the server has noticed, which it does in its own time: until then whoever comes is told that the run is at work.
+  --- The result of its process.
+  function stage.strike(running)
+    running:kill(9)
+    local r = running:finish()
+    M.await(function ()
+      return pg.sql("select count(*) from pg_locks where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())", stage.database) == "0"
+    end, "the end of its lock")
+    return r
+  end
 
   --- Backends of neap that are in a statement like this one.
   function stage.active(pattern)
