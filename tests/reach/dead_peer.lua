@@ -20,6 +20,7 @@ local dir = arg[1]
 local at = dofile(dir .. "/places.lua")
 local BLOCK <const> = ("x"):rep(1 << 20)
 
+local standing, since = 0, nil     -- how many cases stand; when the way died
 local cases, groups = {}, {}
 
 -- fn(up) calls up() when its peer may die, waits, and returns what it is told. up.told(why) is for those who are told before they
@@ -282,7 +283,7 @@ if not the_way then
       c:exec("SELECT pg_sleep(300)")
     end)
     up()
-    task.sleep(600)
+    while not since do task.sleep(10) end
     proxy:set { swap = at.postgres.other }
     up.told(until_true(function () return not c:is_open() end))
     runner:cancel "enough"
@@ -291,8 +292,6 @@ if not the_way then
 end
 
 -- All of them ---------------------------------------------------------------------------------------------------------------------
-
-local standing, since = 0, nil
 
 local function moment()
   local file = io.open(dir .. "/dead")
