@@ -10,7 +10,7 @@ local text = require "native.text"
 local web
 
 local function ask(more)
-  local all = { url = web.url, within_ms = 10000 }
+  local all = { url = web.url, within_ms = 120000 }
   for key, value in pairs(more) do all[key] = value end
   return http.request(all)
 end

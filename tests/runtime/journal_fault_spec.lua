@@ -102,7 +102,7 @@ describe("kill -9", function()
   local function acknowledged(child, enough)
     local text, last = "", 0
     while true do
-      local from, bytes = child:read(20000)
+      local from, bytes = child:read(120000)
       if from == "out" then text = text .. bytes end
       for seq in text:gmatch("(%d+)\n") do last = tonumber(seq) end
       text = text:match("[^\n]*$")
@@ -121,7 +121,7 @@ describe("kill -9", function()
       local code = WRITER:format(round == 1 and "create" or "resume", state, round * 300)
       local child = T.start { argv = { ("/proc/%d/exe"):format(T.pid()), "-e", code } }
       local last = acknowledged(child, before + 10 * round)
-      child:wait(20000)
+      child:wait(120000)
       child:close()
       assert.is_true(last > before)
       local proof = assert(journal.verify(state, "r1"))
@@ -156,11 +156,11 @@ describe("a fault at every system call", function()
     local child = T.start { argv = argv }
     local text = ""
     while true do
-      local from, bytes = child:read(20000)
+      local from, bytes = child:read(120000)
       if from == "out" then text = text .. bytes end
       if from == nil then break end
     end
-    local code = child:wait(20000)
+    local code = child:wait(120000)
     child:close()
     local last = 0
     for seq in text:gmatch("(%d+)\n") do last = tonumber(seq) end

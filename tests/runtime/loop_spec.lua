@@ -15,7 +15,7 @@ describe("the loop", function()
   end)
 
   it("ends a turn when a timer fired, though descriptors are quiet", function()
-    assert.is_true(T.timer_wakes() < 1000)
+    assert.equal(1, T.timer_wakes())
   end)
 
   it("never fires a timer early, even after a long callback", function()
@@ -24,7 +24,7 @@ describe("the loop", function()
 
   it("measures a callback that blocks, and not the pool", function()
     local held, pooled = T.stall()
-    assert.is_true(held >= 29)
+    assert.is_true(held >= 299)
     assert.is_true(pooled < held)
   end)
 

@@ -527,7 +527,7 @@ describe("native.pg", function()
         local evidence = { xid = records[#records].body:match('"xid":(%d+)'), system = card.system, timeline = card.timeline,
           pid = card.pid, backend_start = card.backend_start }
         local other = new("app")
-        assert.equal("not begun", (native.orphan(other, evidence, { end_it = true, within_ms = 10000 })))
+        assert.equal("not begun", (native.orphan(other, evidence, { end_it = true, within_ms = 60000 })))
         tx:rollback()
       end)
     end)

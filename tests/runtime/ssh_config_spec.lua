@@ -97,7 +97,7 @@ describe("ssh_config", function()
   end
 
   local function write(i, fixture)
-    local common = ("Host *\n  UserKnownHostsFile %s/known\n  GlobalKnownHostsFile none\n  StrictHostKeyChecking yes\n  KexAlgorithms curve25519-sha256\n  ConnectTimeout 5\n"):format(dir)
+    local common = ("Host *\n  UserKnownHostsFile %s/known\n  GlobalKnownHostsFile none\n  StrictHostKeyChecking yes\n  KexAlgorithms curve25519-sha256\n  ConnectTimeout 60\n"):format(dir)
     return suite.write(("%s/%d"):format(dir, i), fixture[3] .. common)
   end
 

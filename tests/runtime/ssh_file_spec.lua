@@ -108,7 +108,7 @@ for _, backend in ipairs { "libssh2", "program" } do
         assert.same({ nil, "busy" }, { ok, err.code })
         assert.matches("one", err.message)
         iris.kill_sessions()
-        for _ = 1, 100 do
+        for _ = 1, 3000 do
           ok = two:lock("00ff", "two")
           if ok then break end
           task.sleep(20)

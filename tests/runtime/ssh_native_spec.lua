@@ -138,7 +138,7 @@ while True:
     got += piece
 c.sendall(got.upper()); c.close()
 ]], suite.directory() .. "/half" } }
-    assert.matches("ready", (select(2, listener:read(5000))))
+    assert.matches("ready", (select(2, listener:read(60000))))
     with({}, function(s)
       local stream, err = s:dial(suite.directory() .. "/half")
       assert(stream, err and err.message)
@@ -511,7 +511,7 @@ c.sendall(got.upper()); c.close()
         local tasks, open = {}, {}
         for n = 1, count do
           tasks[n] = task.spawn(function()
-            local s, err = T.ssh_open(options())
+            local s, err = T.ssh_open(options { connect_ms = 120000 })        -- a busy machine needs more than ten seconds for so many
             assert(s, err and err.message)
             open[#open + 1] = s
             assert(run(s, "true").status == 0)
@@ -530,7 +530,7 @@ c.sendall(got.upper()); c.close()
     server.start()
     local name = suite.write(suite.directory() .. "/full_known", server.host_line() .. "\n")
     local stranger = T.start { argv = { "bash", "-c", ("exec 3<>/dev/tcp/%s/%d; head -c 7 <&3; sleep 0.25"):format(server.address, server.port) } }
-    assert.equal("out", (stranger:read(5000)))
+    assert.equal("out", (stranger:read(60000)))
     with({ host = server.address, port = server.port, user = server.user, known_hosts = { name } }, function(s) assert(s:card()) end)
     stranger:wait(30000)
     stranger:close()

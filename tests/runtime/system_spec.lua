@@ -33,7 +33,8 @@ describe("system", function()
   end)
 
   it("tells wall time", function()
-    assert.is_true(math.abs(system.wall_ms() / 1000 - os.time()) < 3)
+    local before, wall, after = os.time(), system.wall_ms(), os.time()
+    assert.is_true(wall >= before * 1000 and wall < (after + 2) * 1000)        -- os.time's clock is a coarse one
     assert.equal("1970-01-01T00:00:00.000Z", system.iso(0))
   end)
 

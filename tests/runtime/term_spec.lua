@@ -189,7 +189,7 @@ describe("term.write", function()
       local function state() local ok, err = term.write(1, "x") return ok and "fine" or err.code end
       print("ready " .. state()) io.stdout:flush()
       local last
-      for _ = 1, 200 do T.run(function() task.sleep(10) end) last = state() if last ~= "fine" then break end end
+      for _ = 1, 6000 do T.run(function() task.sleep(10) end) last = state() if last ~= "fine" then break end end
       system.signal(nil)
       local f = io.open("%s", "w") f:write(last) f:close()]]):format(out))
     c:expect("ready")

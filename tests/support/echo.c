@@ -123,7 +123,7 @@ static int dial_read(lua_State *L) {
     lua_Integer most = luaL_optinteger(L, 2, sizeof bytes);
     struct pollfd wait = {*check_dial(L), POLLIN, 0};
     int ready;
-    do ready = poll(&wait, 1, (int)luaL_optinteger(L, 3, 5000)); while (ready < 0 && errno == EINTR);      /* a child that ends is a signal */
+    do ready = poll(&wait, 1, (int)luaL_optinteger(L, 3, 60000)); while (ready < 0 && errno == EINTR);      /* a child that ends is a signal */
     if (ready == 0) return push_error(L, "timeout");
     ssize_t n = read(wait.fd, bytes, most < (lua_Integer)sizeof bytes ? (size_t)most : sizeof bytes);
     if (n < 0) return push_error(L, strerror(errno));

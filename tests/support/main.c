@@ -23,7 +23,7 @@
 #include "recorder.h"
 #include "testlib.h"
 
-enum { LIBRARIES = 64, SETTLE_MS = 3000 };
+enum { LIBRARIES = 64, SETTLE_MS = 3000, LEFT_MS = 60000 };         /* after an error; before anything is called left behind */
 
 static const luaL_Reg *libraries[LIBRARIES];
 static int library_count;
@@ -39,10 +39,10 @@ static void on_late(void *arg) { *(bool *)arg = true; }
 
 /* Wait until no more than `allowed` handles are open. Closing needs turns of the loop; a child
  * that was just killed needs a moment. */
-static int settle(neap_host *host, int allowed) {
+static int settle(neap_host *host, int allowed, int64_t ms) {
     bool late = false;
     neap_timer *timer = neap_timer_new(host->loop, on_late, &late);
-    neap_timer_start(timer, SETTLE_MS);
+    neap_timer_start(timer, ms);
     while (!late && neap_loop_handles(host->loop) - 1 > allowed) {
         neap_loop_turn(host->loop, true);
         neap_task_run_ready(host);
@@ -56,7 +56,7 @@ static int settle(neap_host *host, int allowed) {
 static void check_left(lua_State *L, neap_host *host, int handles, int tasks) {
     lua_gc(L, LUA_GCCOLLECT);
     lua_gc(L, LUA_GCCOLLECT);
-    int left = settle(host, handles);
+    int left = settle(host, handles, LEFT_MS);
     if (host->tasks > tasks) luaL_error(L, "%d tasks are left running by this test", host->tasks - tasks);
     if (left > handles) luaL_error(L, "%d handles are left open by this test", left - handles);
 }
@@ -78,7 +78,7 @@ static int run(lua_State *L) {
     host->recorder = before;
     if (!neap_task_is_done(task)) return luaL_error(L, "the task waits for something that never comes");
     if (!neap_task_results(L, task, &results)) {
-        settle(host, handles);                    /* what is still closing is not left open */
+        settle(host, handles, SETTLE_MS);         /* what is still closing is not left open */
         return lua_error(L);
     }
     lua_remove(L, 1);                             /* the handle: nothing may keep the task alive */

@@ -15,7 +15,7 @@
 
 #pragma weak neap_ssh_native_open                 /* a build without that back end takes the program for every host */
 #define SESSION_META "neap.test.ssh_session"
-enum { PATIENCE_MS = 20000, CLOSING_MS = 4000, RUNS_MAX = 64 };
+enum { PATIENCE_MS = 120000, CLOSING_MS = 60000, RUNS_MAX = 64 };           /* nets: who is late for them never comes */
 
 static void on_tick(void *arg) { *(bool *)arg = true; }
 
@@ -319,7 +319,7 @@ static int session_many(lua_State *L) {
 
 static int session_lost(lua_State *L) {
     session *s = check_session(L);
-    if (!wait_for(s->loop, &s->lost, luaL_optinteger(L, 2, 5000))) return 0;
+    if (!wait_for(s->loop, &s->lost, luaL_optinteger(L, 2, PATIENCE_MS))) return 0;
     return lua_pushstring(L, s->err.message), 1;
 }
 
