@@ -7,19 +7,24 @@
  *   sink     reads to the end, then says how many bytes came, then ends
  *   silent   neither reads nor says anything
  *   say      says `text`, then ends
- *   reset    says `text`, then breaks the connection
+ *   reset    says `text`, then breaks the connection, once that was read
  *   full     does not even accept: its queue is full
  * Every connection has a process of its own; all of them end with the handle. */
 #include <arpa/inet.h>
 #include <fcntl.h>
-#include <poll.h>
+#include <linux/sockios.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "testlib.h"
@@ -60,10 +65,33 @@ static void silent(int fd, const char *text) {
 
 static void speak(int fd, const char *text) { say(fd, text, strlen(text)); }
 
+static void pause_1ms(void) { nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL); }
+
+/* Has the other end, a socket of this machine, read all that it was sent? The kernel's table tells what waits in its queue. */
+static bool was_read(int fd) {
+    struct sockaddr_in ours, theirs;
+    socklen_t len = sizeof ours;
+    char line[512];
+    int unsent = 0;
+    if (getsockname(fd, (struct sockaddr *)&ours, &len) || getpeername(fd, (struct sockaddr *)&theirs, &len)) return true;
+    if (ioctl(fd, SIOCOUTQ, &unsent) || unsent) return false;
+    FILE *table = fopen("/proc/self/net/tcp", "r");
+    bool waits = false;
+    while (table && fgets(line, sizeof line, table)) {
+        unsigned from, from_port, to, to_port, queued;
+        if (sscanf(line, " %*d: %8x:%4x %8x:%4x %*2x %*8x:%8x", &from, &from_port, &to, &to_port, &queued) != 5) continue;
+        if (from != theirs.sin_addr.s_addr || from_port != ntohs(theirs.sin_port)) continue;
+        if (to == ours.sin_addr.s_addr && to_port == ntohs(ours.sin_port)) waits = queued > 0;
+    }
+    if (table) fclose(table);
+    return !waits;
+}
+
+/* A break that comes before is told by the dial instead, where the reader was slow. */
 static void reset(int fd, const char *text) {
     struct linger at_once = {1, 0};
     say(fd, text, strlen(text));
-    usleep(20000);                                 /* what was said arrives before the break */
+    for (int i = 0; i < 60000 && !was_read(fd); i++) pause_1ms();
     setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
 }
 
@@ -87,14 +115,22 @@ static void serve(int listener, int kind, const char *text) {
     }
 }
 
+/* Is the queue of who waits to be accepted full? Then the kernel answers nobody more. */
+static bool is_full(int listener) {
+    struct tcp_info info;
+    socklen_t len = sizeof info;
+    return getsockopt(listener, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 && info.tcpi_unacked > info.tcpi_sacked;
+}
+
 /* Connections until nobody is let in any more; they stay as long as this process. */
-static void fill(int port) {
+static void fill(int listener, int port) {
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons((unsigned short)port)};
-    for (int i = 0; i < 8; i++) {
-        int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-        if (connect(fd, (struct sockaddr *)&at, sizeof at) == 0) continue;
-        struct pollfd waiting = {fd, POLLOUT, 0};
-        if (poll(&waiting, 1, 50) == 0) return;
+    for (int i = 0; i < 60000 && !is_full(listener); i++) {
+        if (i % 100 == 0) {
+            int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+            (void)!connect(fd, (struct sockaddr *)&at, sizeof at);
+        }
+        pause_1ms();
     }
 }
 
@@ -132,7 +168,7 @@ static int peer(lua_State *L) {
     h->pid = fork();
     if (h->pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
-        if (kind == FULL) fill(h->port);
+        if (kind == FULL) fill(listener, h->port);
         close(ready[0]), close(ready[1]);
         if (kind == FULL) silent(-1, NULL);
         for (int fd = 3; fd < 1024; fd++) if (fd != listener) close(fd);
