@@ -75,6 +75,7 @@ const answer = (req, res) => {
 
 const plain = http.createServer(answer), safe = https.createServer({ key: fs.readFileSync(key), cert: fs.readFileSync(cert) }, answer);
 const local = http.createServer(answer), other = http.createServer(answer);
+for (const server of [plain, safe, local, other]) server.keepAliveTimeout = 0;      // a connection stays for as long as its client wants it to
 const listen = (server, ...where) => new Promise((done) => server.listen(...where, () => done(server.address().port)));
 Promise.all([listen(plain, 0, "127.0.0.1"), listen(safe, 0, "127.0.0.1"), listen(other, 0, "127.0.0.1"), listen(local, dir + "/http.sock")])
   .then((ports) => console.log("ready " + ports.slice(0, 3).join(" ")));
