@@ -234,7 +234,7 @@ local function run_container(engine, image, options, more)
   if not options.created then add("-d") end
   add_labels(words, options)
   for key, value in pairs(options.env or {}) do add("-e", key .. "=" .. value) end
-  if options.health then add("--health-cmd", options.health, "--health-interval", options.health_every or "1s", "--health-timeout", "5s") end
+  if options.health then add("--health-cmd", options.health, "--health-interval", options.health_every or "1s", "--health-timeout", "5s", "--health-retries", "600") end
   add(table.unpack(more))
   add(table.unpack(options.args or {}))
   add(image)
