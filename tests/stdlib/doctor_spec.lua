@@ -50,7 +50,7 @@ describe("what an environment binds", function ()
       "posts to: " .. web.url .. "/‹secret chat.url›", "tool process:tool", "shelf file:/", "A run can begin here." } do
       assert.matches(words, r.out, 1, true)
     end
-    assert.is_nil((r.out .. r.err):find("T0K", 1, true))
+    assert.is_nil((r.out .. r.err):find("T0K-44fe", 1, true))
   end)
 
   it("is asked one by one, when one is named", function ()
