@@ -10,6 +10,7 @@ describe("T12, VACUUM among other statements", function ()
   it("is refused as the guide sends it, and done as ours does", function ()
     local pg = servers.postgres { name = "alone", settings = { "autovacuum = off" } }
     local ward = wards.open(pg)
+    ward.await("select n_dead_tup from pg_stat_user_tables where relname = 't'", "1000")         -- told when the session that deleted them has ended
     local r = child.run { argv = { pg.bin .. "/psql", "-X", "-h", pg.dir, "-p", tostring(pg.port), "-U", "admin", "-d", ward.database, "-c", "ANALYZE; VACUUM;" },
       env = { PGPASSWORD = servers.passwords.admin, PATH = os.getenv("PATH") } }
     assert.matches("VACUUM cannot run inside a transaction block", r.out .. r.err, 1, true)
