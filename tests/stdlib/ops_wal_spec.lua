@@ -90,18 +90,17 @@ describe("ops.wal_records", function ()
 
   it("finds every commit that pg_waldump finds, at the same time, in a real archive", function ()
     local first = archives.start()
-    local seen, count = {}, 0
-    for _, name in ipairs(first.segments()) do
+    local seen, names = {}, first.segments()             -- the cluster may archive another one meanwhile
+    for _, name in ipairs(names) do
       local head = records.commits(suite.read(first.wal .. "/" .. name), function (us, ends, begins)
         assert.is_true(begins < ends)
         seen[#seen + 1] = wal.text(begins) .. " " .. instant.exact(us)
       end)
       assert.equal(first.pg.sql "select system_identifier from pg_control_system()", head.system)
       assert.same({ MIB, 1, tonumber(first.pg.sql("select current_setting('server_version_num')::int / 10000")) }, { head.size, head.timeline, head.major })
-      count = count + 1
     end
-    assert.is_true(count > 5)
-    assert.same(first.dumped(), seen)
+    assert.is_true(#names > 5)
+    assert.same(first.dumped(names), seen)
     assert.is_true(#seen > 5)
   end)
 

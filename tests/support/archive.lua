@@ -22,7 +22,7 @@ local BOOK <const> = "postgres/restore-to-time"
 local function user() return T.uid() == 0 and "postgres" or nil end
 
 local function as_server(pg, argv)
-  return child.must { argv = argv, user = user(), cwd = "/", timeout = 60000, env = { PGPASSWORD = servers.passwords.admin, PATH = os.getenv("PATH"), LANG = "C.UTF-8", TZ = "UTC", HOME = pg.dir } }
+  return child.must { argv = argv, user = user(), cwd = "/", env = { PGPASSWORD = servers.passwords.admin, PATH = os.getenv("PATH"), LANG = "C.UTF-8", TZ = "UTC", HOME = pg.dir } }
 end
 
 local function until_it(what, holds)
@@ -145,7 +145,7 @@ local function add_second(at, first)
   --- What the second cluster answers.
   function at.sql(statement)
     local argv = { first.pg.bin .. "/psql", "-X", "-q", "-A", "-t", "-h", at.second .. "/run", "-p", tostring(at.port), "-U", "admin", "-d", "postgres", "-c", statement }
-    return (child.must({ argv = argv, timeout = 30000, env = { PATH = os.getenv("PATH"), LANG = "C.UTF-8" } }):gsub("\n$", ""))
+    return (child.must({ argv = argv, env = { PATH = os.getenv("PATH"), LANG = "C.UTF-8" } }):gsub("\n$", ""))
   end
 
   --- Is its server there?
@@ -236,11 +236,11 @@ function M.start()
     return list
   end
 
-  --- Every commit as pg_waldump tells it: "0/C0ECA0 2026-04-25 02:00:05.123456Z", in the order of the log.
-  function first.dumped()
-    local names, list = first.segments(), {}
+  --- Every commit of these segments as pg_waldump tells it: "0/C0ECA0 2026-04-25 02:00:05.123456Z", in the order of the log.
+  function first.dumped(names)
+    local list = {}
     local said = child.run { argv = { pg.bin .. "/pg_waldump", "-r", "Transaction", "-p", first.wal, names[1], names[#names] }, user = user(), cwd = "/",
-      env = { TZ = "UTC", PATH = os.getenv("PATH"), LANG = "C.UTF-8" }, timeout = 30000 }
+      env = { TZ = "UTC", PATH = os.getenv("PATH"), LANG = "C.UTF-8" } }
     for place, time in said.out:gmatch("lsn: (%x+/%x+)[^\n]- desc: COMMIT (%d%S+ [%d:.]+) UTC") do list[#list + 1] = place:gsub("/0*(%x)", "/%1") .. " " .. time .. "Z" end
     return list
   end
