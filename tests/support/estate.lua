@@ -59,7 +59,7 @@ function M.open(pg, options)
   --- psql as the heir, over TCP with a password: { code, out, err }.
   function ward.heir_sql(text, password)
     return child.run { argv = { pg.bin .. "/psql", "-X", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p", tostring(pg.port), "-U", heir, "-d", ward.database, "-c", text },
-      env = { PGPASSWORD = password or M.password, PATH = os.getenv("PATH") }, timeout = 30000 }
+      env = { PGPASSWORD = password or M.password, PATH = os.getenv("PATH") } }
   end
 
   return ward

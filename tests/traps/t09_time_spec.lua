@@ -10,7 +10,7 @@ describe("trap T9: pg_restore is called point-in-time recovery", function ()
     local first = archives.start()
     local pg = first.pg
     local function tool(argv, input)
-      return child.must { argv = argv, input = input, timeout = 30000, env = { PGPASSWORD = servers.passwords.admin, PATH = os.getenv("PATH"), LANG = "C.UTF-8" } }
+      return child.must { argv = argv, input = input, env = { PGPASSWORD = servers.passwords.admin, PATH = os.getenv("PATH"), LANG = "C.UTF-8" } }
     end
     local where = { "-h", pg.dir, "-p", tostring(pg.port), "-U", "admin" }
     local function words(program, ...) return { pg.bin .. "/" .. program, where[1], where[2], where[3], where[4], where[5], where[6], ... } end

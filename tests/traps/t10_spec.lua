@@ -13,7 +13,7 @@ describe("T10, the URL of an ORM", function ()
     if not at then return pending(why) end
     local function guide(program, key)
       return child.run { argv = { at.pg.bin .. "/" .. program, ("postgresql://owner@127.0.0.1:%d/%s?%s"):format(at.pg.port, at.database, key) },
-        env = { PGPASSWORD = servers.passwords.owner, PATH = os.getenv("PATH") }, timeout = 20000 }
+        env = { PGPASSWORD = servers.passwords.owner, PATH = os.getenv("PATH") } }
     end
     for _, key in ipairs { "schema=public", "connection_limit=10", "pool_timeout=10", "pgbouncer=true" } do
       for _, program in ipairs { "psql", "pg_dump" } do

@@ -25,7 +25,7 @@ describe("T32, logs of another start", function ()
     end
     local function guide() return engine.cli("logs", "--tail=120", box.id) end
 
-    local code, said = ours "20s"
+    local code, said = ours "2m"
     assert.equal(0, code, said)
     engine.cli("restart", "-t", "0", box.id)
     repeat T.pause(10) until guide():find("cannot reach", 1, true)
@@ -35,7 +35,7 @@ describe("T32, logs of another start", function ()
     assert.matches("It listens", said, 1, true)
     box.exec { "touch", "/mended" }
     engine.cli("restart", "-t", "0", box.id)
-    code, said = ours "20s"
+    code, said = ours "2m"
     assert.equal(0, code, said)
   end)
 end)
