@@ -4,7 +4,8 @@
  *                                                                a host; at most IN_FLIGHT hosts are connecting and logging in at a time
  *     ssh get PORT USER KEY ADDRESS COMMAND FILE                 what the command prints, into a file
  *     ssh put PORT USER KEY ADDRESS COMMAND FILE                 the file into the command; with one word more both do all that neap
- *                                                                promises: a hash on the way, and a file that survives a power loss
+ *                                                                promises: a hash on the way, and a file that replaces what was there
+ *                                                                only when it is whole, and then survives a power loss
  *
  * KEY is a private key's file; the public one lies beside it. Host keys are not checked. Prints "seconds: S"; a command or host that
  * fails ends it with 1.
@@ -14,6 +15,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <libssh2.h>
 #include <netinet/tcp.h>
 #include <openssl/sha.h>
@@ -209,16 +211,28 @@ static void put(host *h, int fd, char *piece) {
     WAIT(h, result, libssh2_channel_wait_eof(h->channel), "end");
 }
 
+/* The file is whole: let it take its name for good. */
+static void keep(const host *h, int fd, const char *part, const char *path) {
+    char *copy = strdup(path);
+    int dir = open(dirname(copy), O_RDONLY | O_DIRECTORY);
+    if (fsync(fd) != 0 || rename(part, path) != 0 || fsync(dir) != 0) fail(h, "keep");
+    close(dir);
+    free(copy);
+}
+
 static void stream(host *h, const char *path, int gets) {
-    int result, fd = gets ? open(path, O_CREAT | O_TRUNC | O_WRONLY, 0600) : open(path, O_RDONLY);
+    char part[512];
+    snprintf(part, sizeof part, "%s%s", path, gets && proven ? ".part" : "");
+    int result, fd = gets ? open(part, O_CREAT | O_TRUNC | O_WRONLY, 0600) : open(path, O_RDONLY);
     char *piece = malloc(PIECE);
     open_stream(h);
     SHA256_Init(&hash);
     if (gets) get(h, fd, piece);
     else put(h, fd, piece);
-    if (gets && proven && fsync(fd) != 0) fail(h, "fsync");
     WAIT(h, result, libssh2_channel_close(h->channel), "close");
-    if (libssh2_channel_get_exit_status(h->channel) != 0 || close(fd) != 0) fail(h, "the command failed");
+    if (libssh2_channel_get_exit_status(h->channel) != 0) fail(h, "the command failed");
+    if (gets && proven) keep(h, fd, part, path);
+    if (close(fd) != 0) fail(h, "close");
     leave(h);
     free(piece);
 }
