@@ -1,5 +1,5 @@
 -- docker.lua: commands in a container, and bytes out of one, against the Engine's API in C and the docker program.
--- NEAP_BENCH_EXECS=20 and NEAP_BENCH_DOCKER_MIB=1024 set how many and how much.
+-- NEAP_BENCH_EXECS=100 and NEAP_BENCH_DOCKER_MIB=1024 set how many and how much.
 --
 -- A stream is compared with the program followed by the hash and the fsync that it leaves out; the program alone is printed beside it.
 
@@ -8,7 +8,7 @@ local servers = require "tests.support.servers"
 
 local M = {}
 
-local EXECS = bench.size("NEAP_BENCH_EXECS", 10)
+local EXECS = bench.size("NEAP_BENCH_EXECS", 20)
 local MIB = bench.size("NEAP_BENCH_DOCKER_MIB", 128)
 
 local EXEC = [[
