@@ -23,6 +23,7 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include "testlib.h"
@@ -245,6 +246,13 @@ static int child_resize(lua_State *L) {
     return 1;
 }
 
+/* child:echoes() -> does its terminal show what is typed? The end that we hold tells the settings of the other one. */
+static int child_echoes(lua_State *L) {
+    struct termios settings = {0};
+    lua_pushboolean(L, tcgetattr(check_child(L)->in, &settings) == 0 && (settings.c_lflag & ECHO));
+    return 1;
+}
+
 /* child:close(): hang up its terminal or pipes; the process is left to itself. */
 static int child_close(lua_State *L) {
     child *c = check_child(L);
@@ -266,7 +274,7 @@ static int child_gc(lua_State *L) {
 }
 
 static const luaL_Reg methods[] = {{"write", child_write}, {"shut", child_shut}, {"read", child_read}, {"wait", child_wait},
-                                   {"kill", child_kill}, {"pid", child_pid}, {"resize", child_resize}, {"close", child_close}, {NULL, NULL}};
+                                   {"kill", child_kill}, {"pid", child_pid}, {"resize", child_resize}, {"echoes", child_echoes}, {"close", child_close}, {NULL, NULL}};
 
 /* T.start makes the metatable when it is first used. */
 static int start_first(lua_State *L) {
