@@ -224,8 +224,8 @@ c.sendall(got.upper()); c.close()
   it("lets an agent sign", function()
     local dir = suite.temp()
     local agent = T.start { argv = { "ssh-agent", "-D", "-a", dir .. "/agent" } }
-    repeat until T.entries(dir)[1] or agent:wait(5)
-    os.execute(("SSH_AUTH_SOCK=%s/agent ssh-add -q %s"):format(dir, hermes.key("ecdsa")))
+    repeat until T.dial(nil, dir .. "/agent") or agent:wait(5)        -- its socket has a name before anybody listens
+    assert(os.execute(("SSH_AUTH_SOCK=%s/agent ssh-add -q %s"):format(dir, hermes.key("ecdsa"))))
     with({ identities = {}, agent = dir .. "/agent" }, function(s)
       assert.equal("publickey (agent)", s:card().authenticated)
     end)
@@ -466,9 +466,9 @@ c.sendall(got.upper()); c.close()
 
   it("notices a peer that has gone silent, and not one that merely has nothing to say", function()
     local proxy = T.proxy { port = hermes.port, host = hermes.address }
-    with({ host = "127.0.0.1", port = proxy:port(), strict = "no", known_hosts = {}, alive_ms = 300 }, function(s)
+    with({ host = "127.0.0.1", port = proxy:port(), strict = "no", known_hosts = {}, alive_ms = 600 }, function(s)
       local e <const> = s:exec("sleep 30")
-      require("native.task").sleep(1200)
+      require("native.task").sleep(2400)                     -- longer than a silence that is asked in vain
       assert.is_nil(s:lost())
       proxy:set { blackhole = "from" }
       assert.matches("silent", s:lost(true))
@@ -529,9 +529,18 @@ c.sendall(got.upper()); c.close()
     suite.write(server.dir .. "/sshd_config", (suite.read(server.dir .. "/sshd_config"):gsub("MaxStartups 1000", "MaxStartups 1:100:1")))
     server.start()
     local name = suite.write(suite.directory() .. "/full_known", server.host_line() .. "\n")
-    local stranger = T.start { argv = { "bash", "-c", ("exec 3<>/dev/tcp/%s/%d; head -c 7 <&3; sleep 0.25"):format(server.address, server.port) } }
+    local stranger = T.start { argv = { "bash", "-c", ("exec 3<>/dev/tcp/%s/%d; head -c 7 <&3; read"):format(server.address, server.port) } }
     assert.equal("out", (stranger:read(60000)))
-    with({ host = server.address, port = server.port, user = server.user, known_hosts = { name } }, function(s) assert(s:card()) end)
+    T.run(function()
+      local task, until_ms = require "native.task", T.now_ms() + 60000
+      local porter = task.spawn(function()             -- the stranger goes once we were turned away
+        while not server.log():find("MaxStartups", 1, true) and T.now_ms() < until_ms do task.sleep(5) end
+        stranger:shut()
+      end)
+      local s, err = T.ssh_open(options { host = server.address, port = server.port, user = server.user, known_hosts = { name } })
+      porter:join()
+      assert(s, err and err.message):close()
+    end)
     stranger:wait(30000)
     stranger:close()
     assert.matches("MaxStartups", server.log())
