@@ -237,7 +237,7 @@ describe("a run", function ()
         step "P" { act = function () if w:set("x", 1):count() == 1 then error "broken" end end, done = function () return false end },
         step "Q" { act = function ()
             w:set("y", 1):count()
-            wait_until(function () return w:get "x" == 1 end, { every = "1ms", within = "5s" })
+            wait_until(function () return w:get "x" == 1 end, { every = "1ms", within = "1m" })
             error({ code = "unknown", message = "nobody knows" })
           end,
           done = function () return false end } }]], "grave")
