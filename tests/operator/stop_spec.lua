@@ -147,7 +147,7 @@ for name, place in pairs(places) do
       press("cancelling the step")
       local r = running:finish()
       assert.equal(130, r.code, r.out)
-      assert.is_true(place.is_gone(stage, there))
+      stages.await(function () return place.is_gone(stage, there) end, "the end of what was cancelled")
       assert.equal("cancelled", stage.last("step", "wait").status)
       assert.is_truthy(stage.last("outcome", "wait"))
       assert.equal("ok", stage.last("settled", "stop-writes").status)
