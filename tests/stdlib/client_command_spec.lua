@@ -84,11 +84,11 @@ describe("a command", function()
 
   it("ends what a dead run left working, with all it started, and does not guess what it did", function()
     local child = T.start { argv = { "sh", "-c", "echo up; sleep 60 & wait" } }
-    child:read(5000)
+    child:read(60000)
     local pid = child:pid()
     local write = { pid = pid, started = require("native.system").started(pid) }
-    T.run(function() assert.is_nil(commands.bind("tool", { argv = { "sh" } }).guardians.probe(nil, write, { within_ms = 10, end_it = true })) end)
-    assert.is_nil(child:wait(1000))
+    T.run(function() assert.is_nil(commands.bind("tool", { argv = { "sh" } }).guardians.probe(nil, write, { within_ms = 60000, end_it = true })) end)
+    assert.same({ nil, "signal", 15, n = 3 }, table.pack(child:wait(60000)))
     child:close()
   end)
 
