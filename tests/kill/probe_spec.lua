@@ -47,7 +47,7 @@ describe("the probe of", function ()
   -- Asked by another object, as resume does. Backends that end are given a moment.
   local function ask(intent, patience)
     local object <close> = setmetatable(bind(), { __close = function (o) clients.postgres.close(o) end })
-    return object.guardians.probe(object, intent, patience or { within_ms = 5000 })
+    return object.guardians.probe(object, intent, patience or { within_ms = 60000 })
   end
 
   local function new_name()
@@ -79,7 +79,7 @@ describe("the probe of", function ()
         while pg.sql "select count(*) from pg_stat_activity where state = 'active' and query like 'insert into item select 2%'" == "0" do task.sleep(10) end
         local made = intents()[1]
         assert.equal("running", ask(made, NOW))
-        assert.equal("not begun", ask(made, { within_ms = 5000, end_it = true }))
+        assert.equal("not begun", ask(made, { within_ms = 60000, end_it = true }))
         writer:join()
         T.forget_records()
       end)
@@ -278,7 +278,7 @@ describe("the probe of", function ()
         assert.equal("running", tool.guardians.probe(tool, intent, NOW))
         local late = { pid = intent.pid, started = intent.started + 1 }
         assert.is_nil(tool.guardians.probe(tool, late, NOW))      -- another process of that number is not ours
-        assert.is_nil(tool.guardians.probe(tool, intent, { within_ms = 5000, end_it = true }))
+        assert.is_nil(tool.guardians.probe(tool, intent, { within_ms = 60000, end_it = true }))
         local _, _, signal = running:wait(60000)
         assert.equal(15, signal)
         running:close()
@@ -292,7 +292,7 @@ describe("the probe of", function ()
         running:wait(60000)
         assert.equal(0, system.started(intent.pid))
         assert.equal("running", tool.guardians.probe(tool, intent, NOW))
-        assert.is_nil(tool.guardians.probe(tool, intent, { within_ms = 5000, end_it = true }))
+        assert.is_nil(tool.guardians.probe(tool, intent, { within_ms = 60000, end_it = true }))
         assert.equal(0, system.started(pid))
         running:close()
       end)
