@@ -16,8 +16,9 @@ local net = require("native.net")
 local places = require("client.place")
 local raise = require("core.raise")
 local sql = require("native.sql")
+local task = require("native.task")
 
-local MOST_IDLE <const> = 4
+local MOST_IDLE <const>, UNLOCK_MS <const> = 4, 2000
 
 local function milliseconds(value, otherwise)
   if value == nil then return otherwise end
@@ -202,8 +203,19 @@ function M.let_go(o)
   o.idle, o.actors = {}, {}
 end
 
---- Close every connection of the object.
+-- A server learns that a session is over a moment after it, and whoever came in between would be told that the run still works.
+local function unlock(o)
+  local connection, key = o.locking, o.lock_key
+  o.lock_key = nil
+  if not key or not connection or not connection:is_open() then return end
+  local mark = task.deadline(UNLOCK_MS)
+  pcall(connection.unlock, connection, key)
+  task.restore(mark)
+end
+
+--- Let the lock go, and close every connection of the object.
 function M.close(o)
+  pcall(unlock, o)
   M.let_go(o)
   for _, other in pairs(o.others or {}) do M.close(other) end
   if o.server.tunnel and not o.parent then

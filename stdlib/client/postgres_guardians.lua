@@ -2,6 +2,7 @@
 -- whose run died.
 
 local connections = require("client.postgres_connections")
+local guard = require("native.guard")
 local native = require("native.pg")
 local raise = require("core.raise")
 local reads = require("client.postgres_reads")
@@ -21,7 +22,12 @@ end
 function guardians.key(o) return key_of(o) end
 
 --- Take the database for this run until the connection ends: true, or nil and who has it.
-function guardians.lock(o) return connections.locker(o):lock(key_of(o)) end
+function guardians.lock(o)
+  local key = key_of(o)
+  local ok, err = connections.locker(o):lock(key)
+  if ok and guard.mode() ~= "plan" then o.lock_key = key end
+  return ok, err
+end
 
 --- Is the lock still ours? Asks the server.
 function guardians.prove(o)

@@ -178,6 +178,21 @@ describe("client.postgres", function()
     end)
   end)
 
+  it("is free for the next run as soon as one has closed it, not when the server has heard of that", function()
+    T.run(function()
+      local next_one <close> = bind("admin")
+      local from = #server.log()
+      for _ = 1, 3 do
+        local mine <close> = bind("owner")
+        assert.is_true(mine.object.guardians.lock(mine.object))
+        client.close(mine.object)
+        assert.is_true(next_one.object.guardians.lock(next_one.object))
+        client.close(next_one.object)
+      end
+      assert.equal(6, select(2, server.log():sub(from):gsub("execute [^\n]*pg_advisory_unlock", "")))
+    end)
+  end)
+
   it("gives a tool its URL as a secret", function()
     T.run(function()
       local db <close> = bind("owner")
