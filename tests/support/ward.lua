@@ -9,6 +9,7 @@ local child = require "tests.support.child"
 local journal = require "native.journal"
 local kept = require "tests.support.kept"
 local servers = require "tests.support.servers"
+local stages = require "tests.support.stage"
 local suite = require "tests.support.suite"
 local text = require "native.text"
 
@@ -18,15 +19,26 @@ local here = os.getenv("PWD")
 
 local INVENTORY <const> = 'environment "demo" { %s db = postgres { url = "postgresql://%s@127.0.0.1:%d/%s", password = secret { env = "PASSWORD" }, tls = "off" } }'
 
---- A table with dead rows, indexes of every kind that matters, and sessions of three users.
+--- A table with dead rows, indexes of every kind that matters, and sessions of three users. What was counted is told before the next question: a
+--- session tells it when it has ended, which is after psql has.
 M.schema = [[
   create table t (id int primary key, a text, u int unique); insert into t select i, repeat('x', 100), i from generate_series(1, 2000) i;
   create index ta on t (a); create table kept (id int primary key); create table "Session" (id int primary key, "userId" text not null, token text, at timestamptz default now(),
     note text, size int generated always as (length(token)) stored);
   insert into "Session" (id, "userId", token, note) select i, 'u' || i % 3, E'to''k\n"' || i, case when i % 2 = 0 then null else '' end from generate_series(1, 30) i;
-  delete from t where id % 2 = 0; alter table t owner to owner; alter table kept owner to owner; alter table "Session" owner to owner;]]
+  delete from t where id % 2 = 0; alter table t owner to owner; alter table kept owner to owner; alter table "Session" owner to owner;
+  select pg_stat_force_next_flush();]]
 
---- session() and await() of a ward, or of a place whose server has a socket here.
+--- Wait until nobody has the lock of a database: the session of a run that was killed ends a moment after it, and until then whoever comes is told
+--- that the run works, and not that it died.
+---@param pg table server
+---@param database string
+function M.await_unlocked(pg, database)
+  local locks = ("select count(*) from pg_locks where locktype = 'advisory' and database = (select oid from pg_database where datname = '%s')"):format(database)
+  stages.await(function () return pg.sql(locks) == "0" end, "the end of the session that locks " .. database)
+end
+
+--- session(), await() and await_nobody() of a ward, or of a place whose server has a socket here.
 ---@param ward table
 ---@param pg table server
 ---@param user? string
@@ -43,6 +55,12 @@ function M.sessions(ward, pg, user)
       process:kill(15)
       process:finish()
     end })
+  end
+
+  --- Nobody is connected to the database, none of our own questions either: psql ends before its session does.
+  function ward.await_nobody()
+    local nobody = ("select count(*) from pg_stat_activity where datname = '%s' and backend_type = 'client backend'"):format(ward.database)
+    stages.await(function () return pg.sql(nobody) == "0" end, "nobody in " .. ward.database)
   end
 
   --- Poll until the query answers this.
