@@ -10,6 +10,7 @@ local stages = require "tests.support.stage"
 local suite = require "tests.support.suite"
 local text = require "native.text"
 local transcript = require "tests.support.transcript"
+local wards = require "tests.support.ward"
 
 local ALL <const> = { "night.dump", "night.dump.globals", "night.dump.manifest" }
 local NIGHT <const> = { "postgres/backup", "--name", "night.dump" }
@@ -156,6 +157,7 @@ describe("postgres/backup", function ()
     stages.await(function () return io.open(gate .. ".pid") end, "pg_dump"):close()
     running:kill(9)
     running:finish()
+    wards.await_unlocked(at.pg, at.database)
     local id = at.latest()
     suite.write(at.dir .. "/copy.lua", suite.read "runbooks/postgres/backup.lua")
     assert(os.execute(("chmod a+x '%s' && chmod a+r '%s/copy.lua' '%s'"):format(at.dir, at.dir, at.inventory)))

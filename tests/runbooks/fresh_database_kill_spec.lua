@@ -9,6 +9,7 @@ local shops = require "tests.support.shop"
 local stages = require "tests.support.stage"
 local suite = require "tests.support.suite"
 local tools = require "tests.support.tools"
+local wards = require "tests.support.ward"
 
 local RUNBOOK <const> = "runbooks/postgres/fresh-database.lua"
 local KILL <const> = 9
@@ -120,6 +121,7 @@ describe("postgres/fresh-database, killed #kill", function ()
       stages.await(function () return io.open(shop.dir .. "/tool-pid") end, "the tool"):close()
       running:kill(KILL)
       running:finish()
+      wards.await_unlocked(pg, shop.database)
       run = only_run()
     end)
 

@@ -7,6 +7,7 @@ local servers = require "tests.support.servers"
 local setups = require "tests.support.setups"
 local suite = require "tests.support.suite"
 local transcript = require "tests.support.transcript"
+local wards = require "tests.support.ward"
 
 -- The operation of the tests: a column that is added and can be taken away. `bad` fails after it, `slow` takes its time once it is there.
 local OPERATION <const> = [[
@@ -326,6 +327,7 @@ describe("service/maintenance-window, killed in step", function ()
       await(is_there, kill[1])
       process:kill(9)
       process:finish()
+      wards.await_unlocked(at.pg, at.database)
       local run = at.latest()
       assert.matches("neap resume " .. run, at.elsewhere(75, { "run", "--no-input", table.unpack(at.window()) }), 1, true)
       mend()

@@ -224,6 +224,7 @@ describe("postgres/repair-migrations", function ()
     ward.kill_at(process, 1)
     process:shut()
     assert.equal(9, process:finish(60000).signal)
+    wards.await_unlocked(pg, ward.database)
     local id, state = ward.latest(), ward.state
     ward.state = ward.dir .. "/other"
     assert.matches("neap resume " .. id, ward.ends(75, run(table.unpack(ward.repair "--no-input"))), 1, true)

@@ -3,6 +3,7 @@
 local estates = require "tests.support.estate"
 local servers = require "tests.support.servers"
 local transcript = require "tests.support.transcript"
+local wards = require "tests.support.ward"
 
 local OTHERS <const> = [[select count(*) from (
   select relowner from pg_class where relnamespace = 'public'::regnamespace union all select proowner from pg_proc where pronamespace = 'public'::regnamespace and proname !~ 'trgm|similarity|limit'
@@ -108,6 +109,7 @@ describe("postgres/repair-ownership", function ()
     ward.await("select count(*) from pg_locks l join pg_stat_activity a using (pid) where not l.granted and a.query like 'ALTER TABLE public.t %'", "1")
     process:kill(9)
     process:finish()
+    wards.await_unlocked(pg, ward.database)
     local id, state = ward.latest(), ward.state
     ward.state = ward.dir .. "/other"
     assert.matches("neap resume " .. id, ward.ends(75, run(ward)), 1, true)

@@ -8,6 +8,7 @@ local servers = require "tests.support.servers"
 local setups = require "tests.support.setups"
 local suite = require "tests.support.suite"
 local transcript = require "tests.support.transcript"
+local wards = require "tests.support.ward"
 
 local ROWS <const> = "select count(*) from t"
 
@@ -195,6 +196,7 @@ describe("postgres/restore", function ()
     until acted >= 2 or T.now_ms() > until_ms
     run:kill(9)
     run:finish()
+    wards.await_unlocked(at.pg, at.database)
     local died = at.latest()
     assert.matches("neap resume " .. died, at.ends(75, at.run()), 1, true)
     at.ends(0, { "resume", died, "--no-input" })

@@ -12,6 +12,7 @@ local stages = require "tests.support.stage"
 local suite = require "tests.support.suite"
 local text = require "native.text"
 local transcript = require "tests.support.transcript"
+local wards = require "tests.support.ward"
 
 local BACKUP <const> = { "run", "postgres/backup", "--no-input", "--name", "night.dump", "--globals=no" }
 local VERIFY <const> = { "postgres/verify-backup", "--dump", "night.dump" }
@@ -174,6 +175,7 @@ describe("postgres/verify-backup", function ()
     assert.equal("1", scratches(at))
     running:kill(9)
     running:finish()
+    wards.await_unlocked(at.pg, at.database)
     local id = at.latest()
     suite.write(at.dir .. "/copy.lua", suite.read "runbooks/postgres/verify-backup.lua")
     assert(os.execute(("chmod a+x '%s' && chmod a+r '%s/copy.lua' '%s'"):format(at.dir, at.dir, at.inventory)))
