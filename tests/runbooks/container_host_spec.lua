@@ -58,7 +58,7 @@ describe("a runbook on containers of a host", function ()
   before_each(function ()
     dir = suite.memory()
     if not engine then return end
-    db.sql "DROP DATABASE IF EXISTS copy"
+    db.sql "DROP DATABASE IF EXISTS copy WITH (FORCE)"
     box.cli("flushall")
   end)
 
