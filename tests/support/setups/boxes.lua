@@ -83,14 +83,25 @@ end
 
 local function database_box(engine, project)
   local box = engine.postgres { name = project .. "-db-1", project = project, service = "db", volume = project .. "-data", later = true }
-  local pg, count = { box = box, port = 5432 }, 0
+  local pg, count, looks = { box = box, port = 5432 }, 0, 0
 
   function pg.sql(statements, database, user)
     return postgres.ask({ host = address(box), port = 5432, enter = engine.netns.enter }, statements, database, user)
   end
 
-  --- Everything it logged, all statements included.
-  function pg.log() return said(box) end
+  --- Everything it logged so far, all statements included. The Engine writes down what a container says when it comes round to it: the log is
+  --- whole up to a word of our own that has come.
+  function pg.log()
+    looks = looks + 1
+    local word, until_ms = ("look %d at the log"):format(looks), T.now_ms() + 60000
+    pg.sql(("select '%s'"):format(word))
+    while true do
+      local log = said(box)
+      if log:find(word, 1, true) then return log end
+      if T.now_ms() > until_ms then error("the log does not come: " .. log:sub(-500), 2) end
+      T.pause(10)
+    end
+  end
 
   --- Where it is on the bridge: whoever is in the Engine's network namespace can reach it there.
   function pg.address() return address(box) end
