@@ -96,6 +96,7 @@ function M.watch(argv, cli, path, fn)
   while not (io.open(path) and suite.read(path):find("OK", 1, true)) and T.now_ms() < until_ms do T.pause(5) end
   local ok, err = pcall(fn)
   cli("echo", "the watch is over")
+  until_ms = T.now_ms() + 60000
   while not suite.read(path):find("the watch is over", 1, true) and T.now_ms() < until_ms do T.pause(5) end
   monitor:kill(15)
   monitor:wait(30000)
