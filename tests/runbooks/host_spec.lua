@@ -4,8 +4,8 @@ local child = require "tests.support.child"
 local journal = require "native.journal"
 local neap = require "tests.support.neap"
 local servers = require "tests.support.servers"
+local stages = require "tests.support.stage"
 local suite = require "tests.support.suite"
-local task = require "native.task"
 local text = require "native.text"
 
 local INVENTORY <const> = [[
@@ -101,11 +101,7 @@ describe("a runbook on hosts", function ()
   end
 
   local function wait_for(path, what)
-    for _ = 1, 1000 do
-      if content(path):find(what, 1, true) then return end
-      T.run(function () task.sleep(10) end)
-    end
-    error(what .. " did not come into " .. path)
+    stages.await(function () return content(path):find(what, 1, true) end, what .. " in " .. path)
   end
 
   -- Every file, its content and its time of change, on all three.
