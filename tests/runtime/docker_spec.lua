@@ -22,7 +22,7 @@ describe("native.docker on an Engine", function()
 
   setup(function()
     server, why = servers.docker()
-    if server then box = server.busybox { name = "dockerspec", project = "shop", service = "db", cmd = { "sh", "-c", "trap 'exit 0' TERM; echo ready; while :; do sleep 0.1; done" } } end
+    if server then box = server.busybox { name = "dockerspec", project = "dockerspec", service = "here", cmd = { "sh", "-c", "trap 'exit 0' TERM; echo ready; while :; do sleep 0.1; done" } } end
   end)
 
   local function open() return assert(docker.open(net.unix(server.socket), { role = "box" })) end
@@ -115,7 +115,8 @@ describe("native.docker on an Engine", function()
         local r, err = engine:run(sh("sleep 7654 & sleep 7655", { within_ms = within_ms }))
         assert.is_nil(r)
         assert.equal("timeout", err.code)
-        if records("outcome")[1].status == "unknown" then break end
+        local known = records("outcome")[1]
+        if known and known.status == "unknown" then break end
       end
       assert.equal("unknown", records("outcome")[1].status)
       assert.is_nil(assert(engine:read { container = box.id, argv = { "ps" } }).out:find("sleep 765", 1, true))
@@ -327,17 +328,17 @@ describe("native.docker on an Engine", function()
 
   describe("containers", function()
     with("are found when exactly one fits, and otherwise it is said what there is", function(engine)
-      assert.equal(box.id, assert(engine:find { project = "shop", service = "db" }).Id)
+      assert.equal(box.id, assert(engine:find { project = "dockerspec", service = "here" }).Id)
       assert.equal(box.id, assert(engine:find { name = "dockerspec" }).Id)
       local found, err = engine:find { name = "dockersp" }
       assert.is_nil(found)
       assert.equal("config", err.code)
-      local second = server.busybox { name = "second", project = "shop", service = "db" }
-      found, err = engine:find { project = "shop", service = "db" }
+      local second = server.busybox { name = "second", project = "dockerspec", service = "here" }
+      found, err = engine:find { project = "dockerspec", service = "here" }
       assert.is_nil(found)
-      assert.matches("^2 containers are project \"shop\", service \"db\": ", err.message)
+      assert.matches("^2 containers are project \"dockerspec\", service \"here\": ", err.message)
       server.cli("stop", "-t", "0", second.id)
-      assert.equal(box.id, assert(engine:find { project = "shop", service = "db" }).Id)
+      assert.equal(box.id, assert(engine:find { project = "dockerspec", service = "here" }).Id)
       found, err = engine:find { name = "second" }
       assert.is_nil(found)
       assert.matches("There is second %(Exited", err.hint)
@@ -346,9 +347,9 @@ describe("native.docker on an Engine", function()
     end)
 
     with("are listed by labels", function(engine)
-      local list = assert(engine:list { labels = { ["com.docker.compose.service"] = "db" } })
+      local list = assert(engine:list { labels = { ["com.docker.compose.service"] = "here" } })
       assert.same({ 1, box.id }, { #list, list[1].Id })
-      assert.equal(0, #assert(engine:list { labels = { ["com.docker.compose.service"] = "d" } }))
+      assert.equal(0, #assert(engine:list { labels = { ["com.docker.compose.service"] = "her" } }))
     end)
 
     with("are created of an image that is there, started, stopped, started again and removed", function(engine)
@@ -386,7 +387,7 @@ describe("native.docker on an Engine", function()
     end)
 
     with("are waited for until they are healthy", function(engine)
-      local other = server.busybox { name = "heals", health = "test -e /tmp/well" }
+      local other = server.busybox { name = "heals", health = "test -e /tmp/well", args = { "--health-retries", "60" } }
       local waiting = task.spawn(function() return engine:wait_healthy(other.id, { every_ms = 50 }) end)
       assert(engine:run { container = other.id, argv = { "touch", "/tmp/well" } })
       local _, healthy = waiting:join()
