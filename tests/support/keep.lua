@@ -89,15 +89,20 @@ end
 ---@param fn fun()
 ---@return string[]
 function M.watch(argv, cli, path, fn)
-  os.remove(path)
+  local function until_it_says(words)
+    local until_ms = T.now_ms() + 60000
+    while not suite.read(path):find(words, 1, true) do
+      if T.now_ms() > until_ms then error("MONITOR does not say " .. words, 3) end
+      T.pause(5)
+    end
+  end
+  suite.write(path, "")
   local monitor = T.start { argv = argv, cwd = "/", log = path }
   suite.kept[monitor:pid()] = true
-  local until_ms = T.now_ms() + 60000
-  while not (io.open(path) and suite.read(path):find("OK", 1, true)) and T.now_ms() < until_ms do T.pause(5) end
+  until_it_says "OK"
   local ok, err = pcall(fn)
   cli("echo", "the watch is over")
-  until_ms = T.now_ms() + 60000
-  while not suite.read(path):find("the watch is over", 1, true) and T.now_ms() < until_ms do T.pause(5) end
+  until_it_says "the watch is over"
   monitor:kill(15)
   monitor:wait(30000)
   monitor:close()
