@@ -6,6 +6,7 @@ local guard = require("native.guard")
 local secret = require("native.secret")
 local servers = require("tests.support.servers")
 local suite = require("tests.support.suite")
+local wards = require("tests.support.ward")
 
 local SCHEMA <const> = [[
   CREATE TYPE mood AS ENUM ('calm', 'high'); CREATE SCHEMA app;
@@ -18,11 +19,14 @@ local SCHEMA <const> = [[
 
 describe("a dump and its restore", function ()
   local pg, database, dir, folder
+  local place = {}
 
   setup(function ()
     pg = servers.postgres()
     database = pg.database()
     pg.sql(SCHEMA, database)
+    place.database = database
+    wards.sessions(place, pg)
   end)
 
   before_each(function ()
@@ -91,7 +95,7 @@ describe("a dump and its restore", function ()
       end
       db:restore { from = { folder, "night.dump" }, into = target }
       assert.same(before, counts(db, target))
-      assert.equal("0", pg.sql("select count(*) from pg_stat_activity where state like 'idle in%'"))
+      place.await("select count(*) from pg_stat_activity where state like 'idle in%'", "0")
       pg.sql("DELETE FROM item WHERE id = 9001", database)
     end)
   end)
@@ -274,8 +278,10 @@ describe("a dump and its restore", function ()
   it("shows no password to anybody who lists processes or reads the server's log", function ()
     T.run(function ()
       local db <close> = bind()
+      local holder = place.session("begin; lock table item; select 'held';", "held")      -- behind which it waits while it is looked at
       local command <close> = db:dump {}
       local said = suite.read("/proc/" .. command:pid() .. "/cmdline")
+      getmetatable(holder).__close(holder)
       assert.is_nil(said:find(servers.passwords.owner, 1, true))
       assert.matches("--format=custom", said, 1, true)
       folder:copy_in(command, "x")
