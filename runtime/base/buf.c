@@ -130,6 +130,15 @@ char *neap_buf_take(neap_buf *b) {
     return text;
 }
 
+char *neap_asprintf(const char *format, ...) {
+    neap_buf text = NEAP_BUF_INIT;
+    va_list args;
+    va_start(args, format);
+    neap_buf_addv(&text, format, args);
+    va_end(args);
+    return neap_buf_take(&text);
+}
+
 void neap_buf_close(neap_buf *b) {
     free(b->data);
     *b = (neap_buf)NEAP_BUF_INIT;

@@ -29,10 +29,11 @@ char *neap_buf_take(neap_buf *b);                    /* the text, now the caller
 void  neap_buf_close(neap_buf *b);                   /* free */
 void  neap_buf_wipe(neap_buf *b);                    /* overwrite, then free: for secrets */
 
-/* malloc, calloc, strdup that never return NULL: they end the process with 71 and one line. */
+/* malloc, calloc, strdup, asprintf that never return NULL: they end the process with 71 and one line. */
 void *neap_alloc(size_t size);
 void *neap_zalloc(size_t size);
 char *neap_strdup(const char *text);
 char *neap_strndup(const char *text, size_t len);
+char *neap_asprintf(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 #endif

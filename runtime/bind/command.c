@@ -154,9 +154,7 @@ static void read_command(lua_State *L, int index, neap_command *c, place where) 
     c->within_ms = luaL_optinteger(L, -1, 0);
     lua_pop(L, 2);
     const char *name = strrchr(c->argv[0], '/');
-    neap_buf subject = NEAP_BUF_INIT;
-    neap_buf_addf(&subject, "process:%s", c->role ? c->role : name ? name + 1 : c->argv[0]);
-    c->subject = neap_buf_take(&subject);
+    c->subject = neap_asprintf("process:%s", c->role ? c->role : name ? name + 1 : c->argv[0]);
 }
 
 void neap_command_read(lua_State *L, int index, neap_command *c) { read_command(L, index, c, HERE); }

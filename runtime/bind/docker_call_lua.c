@@ -88,9 +88,8 @@ static int call_start(lua_State *L, neap_gate *g) {
 
 static call_op *new_call(lua_State *L, neap_primitive primitive, char *container, const char *what) {
     docker_handle *h = neap_docker_check(L);
-    neap_buf text = NEAP_BUF_INIT;
-    neap_buf_addf(&text, "%s%s%.12s", what, container ? " " : "", container ? container : "");
-    call_op *c = (call_op *)neap_docker_op_new(L, sizeof *c, &call_class, primitive, h, container, neap_buf_take(&text));
+    call_op *c = (call_op *)neap_docker_op_new(L, sizeof *c, &call_class, primitive, h, container,
+        neap_asprintf("%s%s%.12s", what, container ? " " : "", container ? container : ""));
     c->base.gate.start = call_start;
     return c;
 }

@@ -277,9 +277,8 @@ static int docker_open(lua_State *L) {
     luaL_setmetatable(L, ENGINE_META);
     h->role = neap_docker_field(L, 2, "role");
     h->host = neap_docker_field(L, 2, "host");
-    neap_buf text = NEAP_BUF_INIT;
-    neap_buf_addf(&text, "connect to the Engine at %s", d->label);
-    open_op *o = (open_op *)neap_docker_op_new(L, sizeof *o, &open_class, NEAP_P_DOCKER_READ, h, NULL, neap_buf_take(&text));
+    open_op *o = (open_op *)neap_docker_op_new(L, sizeof *o, &open_class, NEAP_P_DOCKER_READ, h, NULL,
+        neap_asprintf("connect to the Engine at %s", d->label));
     o->base.gate.act.subject = NULL;
     o->engine = neap_docker_new(d);
     o->base.gate.start = open_start;

@@ -143,12 +143,6 @@ static char *opt_role(lua_State *L, int options) {
     return copy;
 }
 
-static char *join(const char *a, const char *between, const char *b) {
-    neap_buf out = NEAP_BUF_INIT;
-    neap_buf_addf(&out, "%s%s%s", a, between, b);
-    return neap_buf_take(&out);
-}
-
 neap_file_op *neap_file_new(lua_State *L, const neap_file_verb *verb, int options) {
     const char *path = check_path(L, 1);
     lua_Integer mode = opt_integer(L, options, "mode", -1), limit = opt_integer(L, options, "limit", READ_LIMIT);
@@ -164,8 +158,8 @@ neap_file_op *neap_file_new(lua_State *L, const neap_file_verb *verb, int option
     f->job->limit = (size_t)limit;
     f->verb = verb;
     f->role = opt_role(L, options);
-    f->subject = join("file", ":", f->job->path);
-    f->text = join(verb->name, " ", f->job->path);
+    f->subject = neap_asprintf("file:%s", f->job->path);
+    f->text = neap_asprintf("%s %s", verb->name, f->job->path);
     f->gate.act = (neap_act){.primitive = verb->primitive, .target = f->role, .subject = f->subject, .text = f->text};
     f->gate.start = start_act;
     if (is_write(f)) f->gate.prepare = start_prepare;

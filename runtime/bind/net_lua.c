@@ -188,12 +188,6 @@ static char *opt_field(lua_State *L, const char *name) {
     return copy;
 }
 
-static char *join(const char *before, const char *label) {
-    neap_buf text = NEAP_BUF_INIT;
-    neap_buf_addf(&text, "%s%s", before, label);
-    return neap_buf_take(&text);
-}
-
 /* connect(dialer, {role=, host=, text=}) -> stream | nil, err. Whatever is said over it is not looked at. Effect: write. */
 static int net_connect(lua_State *L) {
     neap_dialer *d = neap_check_dialer(L, DIALER);
@@ -206,8 +200,8 @@ static int net_connect(lua_State *L) {
     k->role = opt_field(L, "role");
     k->host = opt_field(L, "host");
     k->text = opt_field(L, "text");
-    k->subject = join("net:", d->label);
-    if (!k->text) k->text = join("connect to ", d->label);
+    k->subject = neap_asprintf("net:%s", d->label);
+    if (!k->text) k->text = neap_asprintf("connect to %s", d->label);
     k->gate.act = (neap_act){NEAP_P_NET_SEND, k->role, k->host, k->subject, k->text, NULL};
     k->gate.start = connect_start;
     k->gate.op.on_stop = connect_on_stop;

@@ -65,12 +65,10 @@ static void set_options(pg_handle *h, lua_Integer statement_ms, lua_Integer idle
 
 /* The name pg_export_snapshot() gave: hexadecimal digits and dashes. There is no parameter in SET TRANSACTION. */
 static void set_snapshot(pg_handle *h, lua_State *L) {
-    neap_buf statement = NEAP_BUF_INIT;
     const char *name = text_field(L, "snapshot", NULL);
     if (!name) return;
     if (!h->fenced || !*name || strspn(name, "0123456789ABCDEFabcdef-") != strlen(name)) neap_raisef(L, NEAP_E_USAGE, "a snapshot is the name that pg_export_snapshot() gave, for a fenced connection");
-    neap_buf_addf(&statement, "SET TRANSACTION SNAPSHOT '%s'", name);
-    h->snapshot = neap_buf_take(&statement);
+    h->snapshot = neap_asprintf("SET TRANSACTION SNAPSHOT '%s'", name);
 }
 
 /* The URL's host is reached through a unix socket in directory `socket` (a tunnel). Policy is asked about `machine`, who is there: "localhost"

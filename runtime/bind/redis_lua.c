@@ -55,10 +55,8 @@ typedef struct open_op { redis_op base; char *password; int64_t within_ms; } ope
 
 static void set_subject(redis_handle *h) {
     const neap_redis_identity *who = neap_redis_who(h->redis);
-    neap_buf text = NEAP_BUF_INIT;
-    neap_buf_addf(&text, "redis:%s/%d", who->run_id ? who->run_id : neap_redis_label(h->redis), h->db);
     free(h->subject);
-    h->subject = neap_buf_take(&text);
+    h->subject = neap_asprintf("redis:%s/%d", who->run_id ? who->run_id : neap_redis_label(h->redis), h->db);
 }
 
 static void on_ready(void *arg, const neap_err *err) {

@@ -192,9 +192,7 @@ static int conn_remove_matching(lua_State *L) {
     redis_handle *h = neap_redis_is_preview(L) ? neap_redis_to_handle(L, 1) : neap_redis_check_handle(L, 1);
     sweep_op *op = (sweep_op *)neap_redis_op_new(L, sizeof *op, &sweep_class, h, NEAP_P_REDIS_REMOVE);
     read_options(L, op);
-    neap_buf text = NEAP_BUF_INIT;
-    neap_buf_addf(&text, "UNLINK every key that matches %s", op->match);
-    op->base.text = neap_buf_take(&text);
+    op->base.text = neap_asprintf("UNLINK every key that matches %s", op->match);
     op->base.gate.act.text = op->base.text;
     neap_buf_adds(&op->base.gate.evidence, "\"match\":");
     neap_json_string(&op->base.gate.evidence, op->match, strlen(op->match));

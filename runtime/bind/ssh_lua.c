@@ -106,9 +106,7 @@ void neap_far_read(lua_State *L, neap_session *s, neap_far *f, neap_gate *g) {
                         .subject = c->subject, .text = c->text, .spelled = (const char *const *)c->spelled};
     g->declared = c->reads;
     if (strcmp(c->role, host->name) == 0) return;
-    neap_buf where = NEAP_BUF_INIT;
-    neap_buf_addf(&where, "on %s", host->name);
-    g->plan = f->where = neap_buf_take(&where);
+    g->plan = f->where = neap_asprintf("on %s", host->name);
 }
 
 void neap_far_close(neap_far *f) {

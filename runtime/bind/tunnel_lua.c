@@ -105,12 +105,6 @@ static char *read_field(lua_State *L, const char *name, const char *otherwise) {
     return copy;
 }
 
-static char *join(const char *before, const char *label) {
-    neap_buf text = NEAP_BUF_INIT;
-    neap_buf_addf(&text, "%s%s", before, label);
-    return neap_buf_take(&text);
-}
-
 /* tunnel(dialer, {name="socket", role=}) -> tunnel | nil, err. Effect: read. */
 static int net_tunnel(lua_State *L) {
     neap_dialer *d = neap_check_dialer(L, DIALER);
@@ -123,8 +117,8 @@ static int net_tunnel(lua_State *L) {
     open_op *k = (open_op *)neap_op_new(L, sizeof *k, &open_class);
     k->name = read_field(L, "name", "socket");
     k->role = read_field(L, "role", NULL);
-    k->subject = join("net:", d->label);
-    k->text = join("tunnel to ", d->label);
+    k->subject = neap_asprintf("net:%s", d->label);
+    k->text = neap_asprintf("tunnel to %s", d->label);
     if (!*k->name || strchr(k->name, '/') || strcmp(k->name, ".") == 0 || strcmp(k->name, "..") == 0)
         neap_raisef(L, NEAP_E_USAGE, "\"%s\" is no name for a socket", k->name);
     k->gate.act = (neap_act){NEAP_P_NET_CONNECT, k->role, NULL, k->subject, k->text, NULL};

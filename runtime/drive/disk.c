@@ -227,11 +227,7 @@ bool neap_disk_mkdir(const char *path, int mode, bool *made, neap_err *err) {
 
 /* Names ------------------------------------------------------------------------------------ */
 
-char *neap_disk_part_name(const char *path) {
-    neap_buf name = NEAP_BUF_INIT;
-    neap_buf_addf(&name, "%s.part", path);
-    return neap_buf_take(&name);
-}
+char *neap_disk_part_name(const char *path) { return neap_asprintf("%s.part", path); }
 
 /* What does not exist cannot be a link, so the rest of such a name is taken as it is written. */
 static char *resolve_missing(const char *path) {

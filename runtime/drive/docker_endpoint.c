@@ -26,11 +26,7 @@ static const char *env(const neap_docker_where *w, const char *name) {
     return value && *value ? value : NULL;
 }
 
-static char *join(const char *dir, const char *name) {
-    neap_buf out = NEAP_BUF_INIT;
-    neap_buf_addf(&out, "%s/%s", dir, name);
-    return neap_buf_take(&out);
-}
+static char *join(const char *dir, const char *name) { return neap_asprintf("%s/%s", dir, name); }
 
 /* Addresses ---------------------------------------------------------------------------------------- */
 
@@ -212,9 +208,7 @@ static bool find_context(neap_docker_endpoint *out, const neap_docker_where *w, 
     neap_hash_of(name, strlen(name), digest);
     neap_hash_hex(digest, id);
     if (!read_context(out, dir, id, name, source, err)) return false;
-    neap_buf text = NEAP_BUF_INIT;
-    neap_buf_addf(&text, "context %s (%s)", name, source);
-    out->source = neap_buf_take(&text);
+    out->source = neap_asprintf("context %s (%s)", name, source);
     return true;
 }
 

@@ -245,9 +245,7 @@ static char *lower(char *text) {
 char *neap_known_hosts_name(const neap_ssh_host *host) {
     if (host->key_alias) return lower(neap_strdup(host->key_alias));
     if (host->port == 22 || host->port == 0) return lower(neap_strdup(host->hostname));
-    neap_buf name = NEAP_BUF_INIT;
-    neap_buf_addf(&name, "[%s]:%d", host->hostname, host->port);
-    return lower(neap_buf_take(&name));
+    return lower(neap_asprintf("[%s]:%d", host->hostname, host->port));
 }
 
 /* Answers ------------------------------------------------------------------------------------------------------------------------- */

@@ -162,9 +162,7 @@ static neap_ssh_host *join(neap_ssh_config *q) {
         neap_ssh_host *jump = target->jumps[i] = q->hops[i].host;
         q->hops[i].host = NULL;
         if (target->needs_program || !jump->needs_program) continue;
-        neap_buf why = NEAP_BUF_INIT;
-        neap_buf_addf(&why, "its jump host \"%s\" needs it: %s", jump->name, jump->needs_program);
-        target->needs_program = neap_buf_take(&why);
+        target->needs_program = neap_asprintf("its jump host \"%s\" needs it: %s", jump->name, jump->needs_program);
     }
     return target;
 }

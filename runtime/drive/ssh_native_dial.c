@@ -73,10 +73,8 @@ static const neap_dialer_class tunnel_class = {"ssh", tunnel_dial, tunnel_cancel
 static neap_dialer *new_dialer(neap_ssh *ssh, neap_ssh_channel_kind kind, const char *text, int port) {
     neap_ssh_native *s = neap_ssh_native_from(ssh);
     tunnel_dialer *t = neap_zalloc(sizeof *t);
-    neap_buf label = NEAP_BUF_INIT;
-    neap_buf_addf(&label, "%s, %s", s->name, text);
-    if (kind == NEAP_SSH_CHANNEL_TCP) neap_buf_addf(&label, ":%d", port);
-    t->dialer = (neap_dialer){.class = &tunnel_class, .loop = ssh->loop, .holds = 1, .label = neap_buf_take(&label)};
+    char *label = kind == NEAP_SSH_CHANNEL_TCP ? neap_asprintf("%s, %s:%d", s->name, text, port) : neap_asprintf("%s, %s", s->name, text);
+    t->dialer = (neap_dialer){.class = &tunnel_class, .loop = ssh->loop, .holds = 1, .label = label};
     t->session = s;
     t->kind = kind;
     t->text = neap_strdup(text);

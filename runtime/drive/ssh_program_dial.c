@@ -260,9 +260,7 @@ static const neap_dialer_class dialer_class = {"ssh", dial, cancel, free_dialer}
 
 static neap_dialer *new_dialer(neap_ssh_program *p, char *target, bool is_unix) {
     program_dialer *d = neap_zalloc(sizeof *d);
-    neap_buf label = NEAP_BUF_INIT;
-    neap_buf_addf(&label, "%s, %s", p->host->name, target);
-    d->dialer = (neap_dialer){.class = &dialer_class, .loop = p->ssh.loop, .holds = 1, .label = neap_buf_take(&label)};
+    d->dialer = (neap_dialer){.class = &dialer_class, .loop = p->ssh.loop, .holds = 1, .label = neap_asprintf("%s, %s", p->host->name, target)};
     d->p = p, d->target = target, d->is_unix = is_unix;
     neap_list_init(&d->dialings);
     neap_list_init(&d->node);
@@ -271,9 +269,7 @@ static neap_dialer *new_dialer(neap_ssh_program *p, char *target, bool is_unix) 
 }
 
 neap_dialer *neap_program_dial_tcp(neap_ssh *s, const char *host, int port) {
-    neap_buf target = NEAP_BUF_INIT;
-    neap_buf_addf(&target, strchr(host, ':') ? "[%s]:%d" : "%s:%d", host, port);
-    return new_dialer((neap_ssh_program *)s, neap_buf_take(&target), false);
+    return new_dialer((neap_ssh_program *)s, neap_asprintf(strchr(host, ':') ? "[%s]:%d" : "%s:%d", host, port), false);
 }
 
 neap_dialer *neap_program_dial_unix(neap_ssh *s, const char *path) { return new_dialer((neap_ssh_program *)s, neap_strdup(path), true); }

@@ -154,10 +154,8 @@ neap_stream *neap_program_exec_stream(neap_ssh_exec *exec, int n) {
 static void start_client(program_exec *e, const char *command) {
     neap_ssh_program *p = e->p;
     const char *argv[NEAP_PROGRAM_ARGS];
-    neap_buf log = NEAP_BUF_INIT;
     int n = neap_program_client(p, argv, "LogLevel=DEBUG2");
-    neap_buf_addf(&log, "%s/e%d", p->dir, ++p->serial);
-    e->log = neap_buf_take(&log);
+    e->log = neap_asprintf("%s/e%d", p->dir, ++p->serial);
     argv[n++] = "-E", argv[n++] = e->log;
     argv[n++] = "--", argv[n++] = p->host->name;
     argv[n++] = command, argv[n] = NULL;

@@ -179,10 +179,8 @@ static neap_dialing *stdio_dial(neap_dialer *dialer, neap_dial_fn done, void *ar
 }
 
 neap_dialer *neap_ssh_link_dial_docker(neap_ssh_link *l, const char *sudo) {
-    neap_buf label = NEAP_BUF_INIT;
     stdio_dialer *d = neap_zalloc(sizeof *d);
-    neap_buf_addf(&label, "%s, docker system dial-stdio", neap_ssh_link_host(l)->name);
-    d->dialer = (neap_dialer){&stdio_class, neap_ssh_link_loop(l), 1, neap_buf_take(&label)};
+    d->dialer = (neap_dialer){&stdio_class, neap_ssh_link_loop(l), 1, neap_asprintf("%s, docker system dial-stdio", neap_ssh_link_host(l)->name)};
     d->link = neap_ssh_link_hold(l);
     d->sudo = sudo ? neap_strdup(sudo) : NULL;
     return &d->dialer;

@@ -110,10 +110,8 @@ static void on_accepted(void *arg, neap_stream *peer) {
 /* A new directory 0700 below `base`; NULL when there is none or the path would be too long for an address. */
 static char *make_dir(const char *base, const char *name) {
     static const char pattern[] = "/neap.XXXXXX";
-    neap_buf path = NEAP_BUF_INIT;
     if (!base || *base != '/' || strlen(base) + sizeof pattern + strlen(name) + 1 > sizeof((struct sockaddr_un *)0)->sun_path) return NULL;
-    neap_buf_addf(&path, "%s%s", base, pattern);
-    char *dir = neap_buf_take(&path);
+    char *dir = neap_asprintf("%s%s", base, pattern);
     if (mkdtemp(dir)) return dir;
     free(dir);
     return NULL;
@@ -128,11 +126,9 @@ neap_tunnel *neap_tunnel_open(neap_dialer *d, const char *name, neap_err *err) {
         return NULL;
     }
     neap_tunnel *t = neap_zalloc(sizeof *t);
-    neap_buf path = NEAP_BUF_INIT;
-    neap_buf_addf(&path, "%s/%s", dir, name);
     t->dialer = neap_dialer_hold(d);
     t->dir = dir;
-    t->path = neap_buf_take(&path);
+    t->path = neap_asprintf("%s/%s", dir, name);
     t->failure = (neap_err)NEAP_ERR_INIT;
     neap_list_init(&t->lines);
     t->listener = neap_listener_new(d->loop, t->path, on_accepted, t, err);

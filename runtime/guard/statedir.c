@@ -25,11 +25,7 @@ bool neap_statedir_is_run(const char *run) {
     return len > 0 && len <= 64 && run[0] != '-' && strspn(run, "abcdefghijklmnopqrstuvwxyz0123456789-") == len;
 }
 
-char *neap_statedir_path(const neap_statedir *d, const char *name) {
-    neap_buf b = NEAP_BUF_INIT;
-    neap_buf_addf(&b, "%s/%s", d->path, name);
-    return neap_buf_take(&b);
-}
+char *neap_statedir_path(const neap_statedir *d, const char *name) { return neap_asprintf("%s/%s", d->path, name); }
 
 void neap_statedir_close(neap_statedir *d) {
     if (d->fd >= 0) close(d->fd);
