@@ -12,7 +12,7 @@ local function ssh(mode, command, options)
   local running = child.start { argv = { "ssh", "-F", home.config, "-o", "LogLevel=VERBOSE", "far", command } }
   if options.input then running:write(options.input) end
   running:shut()
-  local ok, r = pcall(running.finish, running, options.ms or 10000)
+  local ok, r = pcall(running.finish, running, options.ms or 60000)
   return ok and r or nil, r
 end
 

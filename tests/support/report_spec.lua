@@ -10,7 +10,7 @@ local function run_spec(body)
   local path = suite.write(dir .. "/x_spec.lua", "local suite = require 'tests.support.suite'\ndescribe('x', function()\n" .. body .. "\nend)\n")
   local r = child.run {
     argv = { arg[-1], "tests/support/busted.lua", path },
-    env = { PATH = os.getenv("PATH"), NEAP_TEST_TMP = dir, NEAP_TEST_COUNTS = dir .. "/counts" }, timeout = 60000,
+    env = { PATH = os.getenv("PATH"), NEAP_TEST_TMP = dir, NEAP_TEST_COUNTS = dir .. "/counts" }, timeout = 180000,
   }
   r.counts = suite.read(dir .. "/counts")
   r.dir = dir

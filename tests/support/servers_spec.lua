@@ -7,7 +7,7 @@ local suite = require "tests.support.suite"
 local OWN_ACCOUNT <const> = "not root, or no mount namespace can be made: the account is the caller's own"
 
 local function ssh(home, alias, command, input)
-  return child.run { argv = { "ssh", "-F", home.config, alias, command }, input = input, timeout = 20000 }
+  return child.run { argv = { "ssh", "-F", home.config, alias, command }, input = input, timeout = 120000 }
 end
 
 local function wait_until(fn, what)
@@ -156,7 +156,7 @@ describe("a suite that is killed", function()
       io.stdout:flush()
       T.signal(T.pid(), 9)]]
     local file = suite.write(suite.temp() .. "/killed.lua", code)
-    local r = child.run { argv = { ("/proc/%d/exe"):format(T.pid()), file }, timeout = 30000 }
+    local r = child.run { argv = { ("/proc/%d/exe"):format(T.pid()), file }, timeout = 120000 }
     assert.equal(9, r.signal, r.out .. r.err)
     local dir, sshd, redis = r.out:match("(%S+)\t(%d+)\t(%d+)")
     local function is_gone()
@@ -173,7 +173,7 @@ describe("a suite that is killed", function()
       package.path = "./?.lua;" .. package.path
       print(require("tests.support.suite").directory(), require("tests.support.servers").redis().process:pid())]]
     local file = suite.write(suite.temp() .. "/ended.lua", code)
-    local r = child.run { argv = { ("/proc/%d/exe"):format(T.pid()), file }, timeout = 30000 }
+    local r = child.run { argv = { ("/proc/%d/exe"):format(T.pid()), file }, timeout = 120000 }
     local dir, redis = r.out:match("(%S+)\t(%d+)")
     wait_until(function () return not T.alive(tonumber(redis)) and not T.entries(dir) end, "the end of " .. r.out)
   end)
