@@ -69,6 +69,7 @@ local function run(place, block)
   local dies = words[1] == "run" and words[#words] == "shop_review"
   if dies then place.shop.kill_at(#place.shop.calls() + 4) end
   local env = { OWNER_PASSWORD = servers.passwords.owner, NEAP_INVENTORY = place.dir .. "/inventory.lua", NEAP_STATE = place.shop.state }
+  os.remove(place.dir .. "/pid")
   local running = servers.neap.start(words, { env = env })
   suite.write(place.dir .. "/pid", tostring(running:pid()))
   running:shut()

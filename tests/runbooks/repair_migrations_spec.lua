@@ -3,6 +3,7 @@
 
 local projects = require "tests.support.project"
 local servers = require "tests.support.servers"
+local stages = require "tests.support.stage"
 local suite = require "tests.support.suite"
 local transcript = require "tests.support.transcript"
 local wards = require "tests.support.ward"
@@ -23,7 +24,7 @@ local WRAPPER <const> = [[
 here=%s
 echo "$*" >>"$here/calls"
 at=$(cat "$here/kill-at" 2>/dev/null)
-if [ -n "$at" ] && [ "$(wc -l <"$here/calls")" -eq "$at" ]; then rm "$here/kill-at"; kill -9 "$(cat "$here/pid")"; exit 1; fi
+if [ -n "$at" ] && [ "$(wc -l <"$here/calls")" -eq "$at" ]; then rm "$here/kill-at"; until [ -s "$here/pid" ]; do sleep 0.02; done; kill -9 "$(cat "$here/pid")"; exit 1; fi
 exec %s "$@"
 ]]
 
@@ -48,9 +49,18 @@ describe("postgres/repair-migrations", function ()
       local _, count = suite.read(dir .. "/calls"):gsub("\n", "")
       return count
     end
-    function ward.kill_at(running, n)
-      suite.write(dir .. "/pid", tostring(running:pid()))
+    -- Did the newest run say so, to whoever follows it?
+    function ward.told(words)
+      for _, record in ipairs(ward.records()) do
+        if record.kind == "notice" and record.body.text:find(words, 1, true) then return true end
+      end
+    end
+    -- Start a run that is killed by the nth call of the tool.
+    function ward.doomed(words, n)
       suite.write(dir .. "/kill-at", tostring(n))
+      local process = ward.start(words)
+      suite.write(dir .. "/pid", tostring(process:pid()))
+      return process
     end
     return ward
   end
@@ -220,8 +230,7 @@ describe("postgres/repair-migrations", function ()
     local ward = failed()
     if not ward then return end
     local before = ward.sql(HISTORY)
-    local process = ward.start(run(table.unpack(ward.repair("--deploy=no", "--no-input"))))
-    ward.kill_at(process, 1)
+    local process = ward.doomed(run(table.unpack(ward.repair("--deploy=no", "--no-input"))), 1)
     process:shut()
     assert.equal(9, process:finish(60000).signal)
     wards.await_unlocked(pg, ward.database)
@@ -238,15 +247,23 @@ describe("postgres/repair-migrations", function ()
   end)
 
   it("killed while it executes the migrations in the scratch database: resume begins that anew, without a human #kill", function ()
-    local ward = failed('CREATE TABLE "Slow" (id int); SELECT pg_sleep(2);')
+    local ward = failed([[CREATE TABLE "Slow" (id int); SELECT pg_sleep(300) FROM pg_stat_activity WHERE application_name = 'gate';]])
     if not ward then return end
+    local gate = ward.session("select 'held';", "held", "gate")
     local process = ward.start(run(table.unpack(ward.repair("--deploy=no", "--no-input"))))
     process:shut()
-    ward.await("select count(*) from pg_stat_activity where query like '%pg_sleep(2)%' and pid <> pg_backend_pid()", "1")
+    local asleep = "from pg_stat_activity where wait_event = 'PgSleep' and application_name like 'neap:%'"
+    ward.await("select count(*) " .. asleep, "1")
     process:kill(9)
     process:finish()
     assert.equal("1", pg.sql(TRIALS))
-    ward.ends(0, { "resume", ward.latest(), "--no-input" })
+    getmetatable(gate).__close(gate)
+    local resumed = ward.start { "resume", ward.latest(), "--no-input" }
+    resumed:shut()
+    stages.await(function () return ward.told "is still being worked on" end, "resume waiting for the migration")
+    pg.sql("select pg_terminate_backend(pid) " .. asleep)
+    local r = resumed:finish()
+    assert.equal(0, r.code, r.out .. r.err)
     assert.equal("1_init applied 1, 2_unique rolled back", ward.sql(MARKS))
     assert.equal("0", pg.sql(TRIALS))
   end)

@@ -102,6 +102,7 @@ function M.open(set_up, tool, pending, options)
 
   --- Run neap so that the tool knows whom to kill.
   function at.begin(words, more)
+    os.remove(at.dir .. "/pid")                    -- the tool that kills waits for the new one
     local process = at.start(words, more)
     suite.write(at.dir .. "/pid", tostring(process:pid()))
     process:shut()

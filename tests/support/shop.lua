@@ -29,6 +29,7 @@ echo "$*" >>"$here/calls"
 at=$(cat "$here/kill-at" 2>/dev/null)
 if [ -n "$at" ] && [ "$(wc -l <"$here/calls")" -eq "$at" ]; then
   rm "$here/kill-at"
+  until [ -s "$here/pid" ]; do sleep 0.02; done
   kill -9 "$(cat "$here/pid")"
   exit 1
 fi
@@ -74,6 +75,7 @@ function M.open(pg, tool, program)
     if list[1] == "run" or list[1] == "plan" then table.move({ "--env", "demo" }, 1, 2, #list + 1, list) end
     local env = { OWNER_PASSWORD = servers.passwords.owner }
     for name, value in pairs(options and options.env or {}) do env[name] = value end
+    os.remove(dir .. "/pid")                       -- the tool that kills waits for the new one
     local running = servers.neap.start(list, { env = env, cwd = options and options.cwd })
     suite.write(dir .. "/pid", tostring(running:pid()))
     running:shut()
