@@ -9,22 +9,26 @@ local suite = require "tests.support.suite"
 local transcript = require "tests.support.transcript"
 local wards = require "tests.support.ward"
 
--- The operation of the tests: a column that is added and can be taken away. `bad` fails after it, `slow` takes its time once it is there.
+-- The operation of the tests: a column that is added and can be taken away. `bad` fails after it, `slow` takes, once it is there, as long as a row
+-- stands in its way (GATE).
 local OPERATION <const> = [[
 runbook "Add a column" { why = "An operation for a window." }
 local db = target.postgres "db"
-local p = params { column = { "the column", kind = "name" }, bad = { "fail after it", kind = "boolean", default = false }, slow = { "seconds", kind = "integer", default = 0 } }
+local p = params { column = { "the column", kind = "name" }, bad = { "fail after it", kind = "boolean", default = false }, slow = { "wait for the gate", kind = "boolean", default = false } }
 local function there () return db:has("SELECT 1 FROM pg_attribute WHERE attrelid = 't'::regclass AND attname = $1 AND NOT attisdropped", p.column) end
 step "Add the column {column}" {
   done = there,
   act  = function ()
     db:exec('ALTER TABLE t ADD COLUMN "' .. p.column .. '" int')
-    if p.slow > 0 then db:exec("CREATE TABLE slow AS SELECT pg_sleep($1::integer)::text", p.slow) end
+    if p.slow then db:exec "CREATE TABLE slow AS SELECT held()::text" end
   end,
   undo = function () if there() then db:exec('ALTER TABLE t DROP COLUMN "' .. p.column .. '"') end end,
 }
 step "Look at it" { verify = function () check(not (there() and p.bad), "the operation is good") end }
 ]]
+
+local GATE <const> = [[create table gate (id int); insert into gate values (1); create function held() returns void language plpgsql volatile
+  as 'begin while exists (select from gate) loop perform pg_sleep(0.02); end loop; end';]]
 
 local BEGINS <const>, OVER <const>, FAILED <const> = "window begins", "is over: the service is back and well", "over, and not as planned: the service is "
 
@@ -49,7 +53,7 @@ local function open(name, options)
   local at, why = setups.open(name, options)
   if not at then return nil, why end
   at.operation = suite.write(at.dir .. "/operation.lua", OPERATION)
-  local given = { operation = at.operation, column = "seen", tested = "7f3a91c0", rollback = "none needed", flat = "200ms", silent = "3s", times = "2", healthy = "3s" }
+  local given = { operation = at.operation, column = "seen", tested = "7f3a91c0", rollback = "none needed", flat = "200ms", silent = "1m", times = "2", healthy = "1m" }
 
   --- The runbook's name and its parameters: the usual ones, and others instead.
   function at.window(more)
@@ -190,7 +194,7 @@ describe("service/maintenance-window", function ()
 
   for _, name in ipairs { "compose", "plain", "docker" } do
     with(name, "holds the window on the set-up " .. name .. (name == "compose" and "" or " #long"), function (at)
-      check_well(at, at.go { healthy = "20s" })
+      check_well(at, at.go())
       assert.same({ "begins", "over" }, at.heard())
     end)
   end
@@ -227,7 +231,7 @@ describe("service/maintenance-window", function ()
 
     with("direct", "in step 3, because somebody still writes, it starts the service again", function (at)
       local writer <close> = at.session("select 'here';", "here", "somebody")
-      check_failed(at, at.go(), "somebody still works in the database", AS_PLANNED)
+      check_failed(at, at.go { silent = "3s" }, "somebody still works in the database", AS_PLANNED)
       assert(writer)
     end)
 
@@ -242,7 +246,7 @@ describe("service/maintenance-window", function ()
 
     with("direct", "in step 6, because it is not well, stops it again, takes the operation back and starts it as it was", function (at)
       at.before("up", "if [ -e $here/once ]; then echo fine >$app/www/health; else touch $here/once; echo broken >$app/www/health; fi")
-      check_failed(at, at.go { page = "fine" }, "not so within 3s", AS_PLANNED)
+      check_failed(at, at.go { page = "fine", healthy = "6s" }, "not so within 6s", AS_PLANNED)
     end)
 
     with("direct", "in step 7, because nobody can be told, is over all the same, and its record says so", function (at)
@@ -296,8 +300,10 @@ local KILLS <const> = {
     return function () return not at.app.running() end, function () end
   end },
   { "4, the operation", "", function (at)
-    at.slow = "2"
-    return function () return at.pg.sql("select count(*) from pg_stat_activity where query like 'CREATE TABLE slow%' and state = 'active'") == "1" end, function () end
+    at.slow = "yes"
+    at.pg.sql(GATE, at.database, "owner")
+    return function () return at.pg.sql("select count(*) from pg_stat_activity where query like 'CREATE TABLE slow%' and state = 'active'") == "1" end,
+      function () at.pg.sql("delete from gate", at.database, "owner") end
   end },
   { "5, while the service starts", " #kill #long", function (at)
     os.execute("mkfifo " .. at.dir .. "/go")
