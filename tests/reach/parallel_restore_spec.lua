@@ -2,12 +2,14 @@
 
 local child = require "tests.support.child"
 local servers = require "tests.support.servers"
+local stages = require "tests.support.stage"
 local suite = require "tests.support.suite"
 local wards = require "tests.support.ward"
 
--- The index takes its time, so that the kill comes when the rows are there and the rest is not.
+-- The index takes as long as a session of the test stands in its way, so that the kill comes when the rows are there and the rest is not.
 local SCHEMA <const> = [[
-  create function slow(int) returns int immutable language plpgsql as 'begin perform pg_sleep(1.5); return $1; end';
+  create function slow(int) returns int immutable language plpgsql as 'begin while exists (select from pg_stat_activity where application_name = ''gate'') loop
+    perform pg_sleep(0.02); perform pg_stat_clear_snapshot(); end loop; return $1; end';
   create table one (id int primary key); insert into one values (1); create index one_slow on one (slow(id)); create table two (id int primary key references one);]]
 
 local BOOK <const> = [[
@@ -24,6 +26,12 @@ describe("a restore in several sessions whose run is killed", function ()
   local pg
   setup(function () pg = servers.postgres() end)
 
+  local function is_waiting(records)
+    for _, record in ipairs(records) do
+      if record.kind == "notice" and record.body.text:find("is still being worked on", 1, true) then return true end
+    end
+  end
+
   -- Killed while the index is built, perhaps with its program; then resumed, and what is temporary taken away.
   local function story(with_program, restores)
     local stage, backups = suite.temp(), suite.temp()
@@ -32,6 +40,7 @@ describe("a restore in several sessions whose run is killed", function ()
     suite.write(ward.dir .. "/book.lua", BOOK)
     child.must { argv = { pg.bin .. "/pg_dump", "-Fc", "-h", pg.dir, "-p", tostring(pg.port), "-U", "admin", "-f", backups .. "/night.dump", ward.database },
       env = { PGPASSWORD = servers.passwords.admin, PATH = os.getenv("PATH") } }
+    local gate = ward.session("select 'held';", "held", "gate")
     local run = ward.start { "run", ward.dir .. "/book.lua", "--no-input" }
     ward.await("select count(*) from pg_stat_activity where application_name like 'neap:restore:%' and query like 'CREATE INDEX%'", "1")
     local id = ward.latest()
@@ -44,7 +53,12 @@ describe("a restore in several sessions whose run is killed", function ()
     for _, record in ipairs(with_program and ward.records(id) or {}) do
       if record.kind == "started" then child.must { argv = { "kill", "-9", "--", "-" .. record.body.pid } } end
     end
-    ward.ends(0, { "resume", id, "--no-input" })
+    local resumed = ward.start { "resume", id, "--no-input" }
+    resumed:shut()
+    if not with_program then stages.await(function () return is_waiting(ward.records(id)) end, "resume waiting for the program") end
+    getmetatable(gate).__close(gate)
+    local r = resumed:finish()
+    assert.equal(0, r.code, r.out .. r.err)
     assert.equal("t", pg.sql("select bool_and(indisvalid) from pg_index where indrelid = 'one'::regclass", database))
     local begun = 0
     for _, record in ipairs(ward.records(id)) do
