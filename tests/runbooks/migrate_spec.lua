@@ -101,7 +101,7 @@ describe("postgres/migrate", function ()
       do
         local holder <close> = at.session([[begin; select 'read', count(*) from "Customer";]], "read|2", "report")
         assert.is_table(holder)
-        local r = at.neap(run("--no-input", "--lock", "3s"))
+        local r = at.neap(run("--no-input", "--lock", "8s"))
         assert.equal(1, r.code, r.all)
         assert.matches("\"2_phone\" failed on the server: canceling statement due to lock timeout", r.all, 1, true)
         assert.matches("pid %d+, [^\n]- of owner waits for AccessExclusiveLock of public.Customer behind pid %d+, report of owner, idle in transaction", r.all)

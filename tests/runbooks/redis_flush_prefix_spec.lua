@@ -70,7 +70,7 @@ describe("redis/flush-prefix", function ()
 
   it("goes on, without a human, with what is left when it was killed in the middle", function ()
     local at <close> = server()
-    local running = at.start_neap(words("run", "--confirm", "destroys=catalog:product:", "--no-input", "--pause", "300ms"))
+    local running = at.start_neap(words("run", "--confirm", "destroys=catalog:product:", "--no-input", "--pause", "1s"))
     local until_ms = T.now_ms() + 60000
     while tonumber(at.cli "dbsize") >= 3055 and T.now_ms() < until_ms do T.pause(5) end
     running:kill(9)
