@@ -10,7 +10,7 @@
  * What it promises
  *   - Nobody is asked anything: BatchMode, no terminal, no askpass, not by a jump host either.
  *   - Only what ssh_config says about reaching the host counts: no forwards, no remote or local command, no terminal, no agent there.
- *   - A silent peer is noticed within 30 s (ServerAliveInterval 10, twice), unless the configuration asks more often.
+ *   - A silent peer is noticed within 30 s, unless the configuration does so: ssh asks every 8 s, and gives up 8 s after the second question.
  *   - When we die, kill -9 included, the master is told by the kernel; its clients end with it.
  *   - free takes away the directory at once and gives the master two seconds.
  *
@@ -102,14 +102,14 @@ static bool start_ssh(neap_ssh_program *p, neap_child_exit_fn on_exit, neap_err 
     int n = 3;
     neap_buf control = NEAP_BUF_INIT, connect = NEAP_BUF_INIT, port = NEAP_BUF_INIT;
     const neap_ssh_host *h = p->host;
-    bool ours = h->alive_ms <= 0 || (int64_t)h->alive_ms * (h->alive_count > 0 ? h->alive_count : 3) > 30000;
+    bool ours = h->alive_ms <= 0 || (int64_t)h->alive_ms * ((h->alive_count > 0 ? h->alive_count : 3) + 1) >= 30000;
     for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) put(argv, &n, fixed[i]);
     neap_buf_addf(&control, "ControlPath=%s", p->socket);
     neap_buf_addf(&connect, "ConnectTimeout=%d", h->connect_ms > 0 ? (h->connect_ms + 999) / 1000 : CONNECT_S);
     neap_buf_addf(&port, "%d", h->port);
     put(argv, &n, control.data);
     put(argv, &n, connect.data);
-    if (ours) put(argv, &n, "ServerAliveInterval=10"), put(argv, &n, "ServerAliveCountMax=2");
+    if (ours) put(argv, &n, "ServerAliveInterval=8"), put(argv, &n, "ServerAliveCountMax=2");
     if (!h->own_ciphers) put(argv, &n, "Ciphers=^aes128-gcm@openssh.com,aes256-gcm@openssh.com");
     if (h->config_file) argv[n++] = "-F", argv[n++] = h->config_file;
     argv[n++] = "-l", argv[n++] = h->user;
