@@ -17,12 +17,22 @@ engine_down() {
     while alive "$pid" && [ $tries -lt 200 ]; do sleep 0.1; tries=$((tries + 1)); done
     alive "$pid" && kill -9 "$pid"
   fi
-  for pid in $(below "$engine/exec"); do                 # a shim that lost its engine, and the container under it
-    pkill -9 -P "$pid" 2>/dev/null
-    kill -9 "$pid" 2>/dev/null
+  tries=0
+  while pids=$(below "$engine/exec") && [ -n "$pids" ] && [ $tries -lt 100 ]; do                 # shims that lost their engine, and the containers under them
+    for pid in $pids; do
+      pkill -9 -P "$pid" 2>/dev/null
+      kill -9 "$pid" 2>/dev/null
+    done
+    sleep 0.1
+    tries=$((tries + 1))
   done
   awk -v d="$engine/" 'index($2, d) == 1 { print $2 }' /proc/mounts | LC_ALL=C sort -r | while read -r place; do umount -l "$place" 2>/dev/null; done
   group=$(cat "$engine/cgroup" 2>/dev/null)
-  [ -z "$group" ] || find /sys/fs/cgroup -depth -type d -path "*/$group*" -exec rmdir {} + 2>/dev/null
+  tries=0                                                # whoever was killed leaves its group when it is gone
+  while [ -n "$group" ] && [ -n "$(find /sys/fs/cgroup -type d -path "*/$group*" 2>/dev/null)" ] && [ $tries -lt 100 ]; do
+    [ $tries -eq 0 ] || sleep 0.1
+    find /sys/fs/cgroup -depth -type d -path "*/$group*" -exec rmdir {} + 2>/dev/null
+    tries=$((tries + 1))
+  done
   rm -f "$engine/docker.sock" "$engine/dockerd.pid"
 }
