@@ -146,7 +146,7 @@ describe("a dump that flows from a container of one host to another host", funct
   end
 
   local function is_whole()
-    child.must { argv = { "pg_restore", "-f", "/dev/null", root .. "/shop.dump" }, timeout = 20000 }
+    child.must { argv = { "pg_restore", "-f", "/dev/null", root .. "/shop.dump" }, timeout = 60000 }
     return true
   end
 

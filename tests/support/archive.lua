@@ -104,7 +104,7 @@ local function add_words(at)
   function at.neap(words, as)
     local process = at.start(words, as)
     process:shut()
-    local r = process:finish(90000)
+    local r = process:finish(120000)
     r.all = r.out .. r.err
     return r
   end

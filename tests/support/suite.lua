@@ -104,7 +104,7 @@ function M.finish()
   T.remove_tree(directory)
   if has_memory then T.remove_tree("/dev/shm/" .. directory:match("[^/]+$")) end
   janitor:close()
-  janitor:wait(15000)
+  janitor:wait(60000)
   directory, janitor, has_memory = nil, nil, nil
 end
 
