@@ -3,6 +3,7 @@
 local faults = require "tests.support.faults"
 local journal = require "native.journal"
 local servers = require "tests.support.servers"
+local stages = require "tests.support.stage"
 local suite = require "tests.support.suite"
 local wards = require "tests.support.ward"
 
@@ -116,6 +117,7 @@ describe("a swap of databases", function ()
     local child = require "tests.support.child"
     local storm = {}
     for i = 1, 3 do storm[i] = child.start { argv = { "sh", loop }, env = { PGPASSWORD = ward.env.PASSWORD, PATH = os.getenv("PATH"), PGAPPNAME = "storm" } } end
+    for _, process in ipairs(storm) do process:expect "2\n" end
     ward.ends(0, ward.words_of("run", "--no-input"))
     suite.write(ward.dir .. "/stop", "")
     local old = 0
@@ -153,7 +155,7 @@ describe("a swap of databases", function ()
       end
       assert.equal("0", rows(ward.database), point.name)
       assert.equal("2", rows((names(ward))), point.name)
-      assert.equal("0", locks(), point.name)
+      stages.await(function () return locks() == "0" end, "the end of the locks, killed at " .. point.name)
       ward.ends(0, { "gc" })
       assert.equal("0", exists("trial__" .. ward.latest()), point.name)
     end
