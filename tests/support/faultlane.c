@@ -20,7 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MOST = 64, ROOM = 128 * 1024, MARKS = 64, DRAIN_MS = 200 };
+enum { MOST = 64, ROOM = 128 * 1024, MARKS = 64, DRAIN_MS = 200, HOLD_MS = 30000 };
 
 typedef struct mark { int64_t upto, due; } mark;      /* bytes before `upto` may be sent at `due` */
 
@@ -38,7 +38,7 @@ typedef struct lane {
 typedef struct pair { int client, server; bool used, muted, broken; lane to, from; } pair;
 
 static struct {
-    int               listener, control;
+    int               listener, control, held;     /* held: the port while nobody listens */
     struct sockaddr_in place;
     bool              is_tcp, lost;
     neap_faults       f;
@@ -219,13 +219,23 @@ static void take_connection(void) {
     judge(p);
 }
 
+/* Whoever connects is refused, and nobody else is given the port meanwhile: it is bound, and not listened on. At our beginning the
+ * interpreter may not have closed its own end of the listener yet. */
+static int hold(void) {
+    int one = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    for (int i = 0; bind(fd, (struct sockaddr *)&all.place, sizeof all.place); i++) {
+        if (i == HOLD_MS) _exit(1);
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    }
+    return fd;
+}
+
 static void set_listening(void) {
-    if (all.f.refuse && all.listener >= 0) close(all.listener), all.listener = -1;
+    if (all.f.refuse && all.listener >= 0) close(all.listener), all.listener = -1, all.held = all.is_tcp ? hold() : -1;
     if (all.f.refuse || all.listener >= 0 || !all.is_tcp) return;
-    int one = 1;
-    all.listener = socket(AF_INET, SOCK_STREAM, 0);
-    setsockopt(all.listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    if (bind(all.listener, (struct sockaddr *)&all.place, sizeof all.place) || listen(all.listener, 64)) _exit(1);
+    if (listen(all.held, 64)) _exit(1);
+    all.listener = all.held;
 }
 
 static void obey(void) {
