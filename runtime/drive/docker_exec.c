@@ -28,7 +28,7 @@ void neap_exec_hold(neap_docker_exec *x) { x->holds++; }
 void neap_exec_release(neap_docker_exec *x) {
     if (--x->holds) return;
     neap_buf_wipe(&x->wrapped), neap_buf_wipe(&x->bare);
-    neap_buf_wipe(&x->greeting), neap_buf_wipe(&x->system);
+    neap_buf_wipe(&x->greeting), neap_buf_wipe(&x->system), neap_buf_wipe(&x->early);
     neap_buf_wipe(&x->out[1].queue), neap_buf_wipe(&x->out[2].queue);
     neap_err_close(&x->lost), neap_err_close(&x->failure);
     free(x->container), free(x->id), free(x->started), free(x->user);
@@ -282,8 +282,10 @@ static void on_let_go(void *arg, const neap_err *err) {
 }
 
 void neap_docker_exec_release(neap_docker_exec *x, bool input) {
+    x->input = input && !x->out[0].gone;
+    x->unborn = x->state != HELD;                    /* it has ended meanwhile: how, is being asked */
+    if (x->unborn) return;
     x->state = RUNNING;
-    x->input = input;
     if (x->plain) { hijack(x); return; }
     neap_stream_write(x->wire, "\n", 1, on_let_go, x);
     neap_exec_pull(x);

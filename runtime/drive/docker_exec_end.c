@@ -24,8 +24,9 @@ enum { PATIENCE_MS = 10000, SILENCE_MS = 30000, LOST_MS = 8000, FIRST_MS = 2, LO
 void neap_exec_finish(neap_docker_exec *x, int status, neap_err *failure) {
     neap_exec_hold(x);
     x->state = OVER;
-    x->status = failure && failure->code ? -1 : status;
-    if (failure) neap_err_move(&x->failure, failure);
+    x->status = x->unborn || (failure && failure->code) ? -1 : status;
+    if (failure && !x->unborn) neap_err_move(&x->failure, failure);
+    if (x->unborn) neap_err_set(&x->failure, NEAP_E_REMOTE, "the command did not begin: it ended while it was held%s%s", x->lost.code ? ": " : "", x->lost.code ? x->lost.message : "");
     neap_docker_exec_free(x->killer);
     x->killer = NULL;
     neap_docker_call_free(x->call);
@@ -139,7 +140,11 @@ static void on_pause(void *arg) {
 void neap_exec_ask(neap_docker_exec *x) {
     x->state = ASKING;
     x->asked = x->patience = 0;
-    neap_exec_close_wire(x);
+    neap_exec_hold(x);
+    neap_exec_close_wire(x);                         /* who was writing is told, and may have freed it */
+    bool freed = x->freed;
+    neap_exec_release(x);
+    if (freed) return;
     if (!x->pause) x->pause = neap_timer_new(neap_docker_loop(x->engine), on_pause, x);
     if (!x->silence) x->silence = neap_timer_new(neap_docker_loop(x->engine), on_silence, x);
     hear(x);

@@ -14,7 +14,7 @@ typedef struct exec_output {
     neap_stream_read_fn got;          /* NULL: nobody waits */
     void *got_arg;
     size_t most;
-    bool gone;                        /* freed by its reader */
+    bool gone;                        /* freed by its reader, or writer */
 } exec_output;
 
 typedef enum { LOOKING, CREATING, CREATED, GREETING, HELD, RUNNING, ASKING, COMPARING, OVER } exec_state;
@@ -32,6 +32,7 @@ struct neap_docker_exec {
     neap_buf wrapped, bare;           /* bodies of the two ways to create it */
     char token[33];
     bool plain, reads, input;
+    bool unborn;                      /* it ended while it was held: nothing of the command has run */
     int pid;
     long long ticks;
 

@@ -93,7 +93,7 @@ static void on_wire(void *arg, const char *data, ssize_t len, const neap_err *er
     neap_exec_hold(x);
     if (len > 0) sort(x, data, (size_t)len), breathe(x, (size_t)len);
     if (x->state == GREETING && len > 0 && read_greeting(x)) neap_exec_greeted(x);
-    if (len <= 0 || x->frames.broken || x->greeting.len > NEAP_EXEC_GREETING) on_wire_end(x, len < 0 ? err : NULL);
+    if (!x->freed && (len <= 0 || x->frames.broken || x->greeting.len > NEAP_EXEC_GREETING)) on_wire_end(x, len < 0 ? err : NULL);
     if (!x->freed) neap_exec_serve(x);
     if (x->state == HELD || x->state == RUNNING || x->state == GREETING) neap_exec_pull(x);
     neap_exec_release(x);
@@ -129,7 +129,9 @@ static void give_end(exec_output *o) {
     neap_err closed = NEAP_ERR_INIT;
     if (x->freed && (x->state != OVER || o->queue.len)) neap_err_set(&closed, NEAP_E_CLOSED, "the command is closed");
     const neap_err *err = closed.code ? &closed : x->failure.code ? &x->failure : NULL;
+    neap_exec_hold(x);                               /* the error is its own */
     give(o, NULL, err ? -1 : 0, err);
+    neap_exec_release(x);
     neap_err_close(&closed);
 }
 
@@ -246,13 +248,15 @@ static void on_shut(void *arg, const neap_err *err) { (void)arg, (void)err; }
 
 void neap_exec_open_input(neap_docker_exec *x) {
     neap_stream_done_fn done = x->early_done;
+    if (!x->wire) return;                            /* who has written is told by serve_input */
+    neap_exec_hold(x);
     x->early_done = NULL;
-    if (!x->wire) return;
     x->open = true;
     if (!x->input) neap_stream_shut(x->wire, on_shut, NULL);
     else if (done && x->early_shut) neap_stream_shut(x->wire, done, x->early_arg);
     else if (done) write_wire(x, x->early.data, x->early.len, done, x->early_arg);
     neap_buf_wipe(&x->early);
+    neap_exec_release(x);
 }
 
 static void input_read(neap_stream *s, size_t most, neap_stream_read_fn got, void *arg) {
@@ -279,9 +283,11 @@ static void input_stop(neap_stream *s) {
 
 static void input_free(neap_stream *s) {
     neap_docker_exec *x = ((exec_output *)s)->x;
+    bool begun = x->wire && x->open && x->input;
     x->early_done = NULL;
-    if (x->wire && x->open && x->input) {
-        x->input = false;
+    x->input = false;                                /* whoever opens it later closes it at once */
+    x->out[0].gone = true;
+    if (begun) {
         input_stop(s);
         if (x->wire) neap_stream_shut(x->wire, on_shut, NULL);
     }
