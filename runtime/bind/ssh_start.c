@@ -76,8 +76,15 @@ static void start_cancel(neap_op *op, bool force) {
     neap_op_finish(op);
 }
 
+/* The journal answers still when what it was asked for has ended meanwhile. */
+static void forget_note(start_op *s) {
+    if (s->note) s->note->on_durable = NULL;
+    s->note = NULL;
+}
+
 static void start_on_stop(lua_State *L, neap_op *op) {
     start_op *s = (start_op *)op;
+    forget_note(s);
     bool begun = !s->handle->started.over || s->handle->end.how != NEAP_REMOTE_NOT_BEGUN;
     neap_started_close(&s->handle->started);
     neap_gate_outcome(L, &s->gate, begun ? "unknown" : "failed", begun ? "\"message\":\"stopped when it had just begun\"" : "\"message\":\"stopped before it began\"", NULL);
@@ -86,6 +93,7 @@ static void start_on_stop(lua_State *L, neap_op *op) {
 static int start_deliver(lua_State *L, neap_op *op) {
     start_op *s = (start_op *)op;
     handle *h = s->handle;
+    forget_note(s);
     if (s->failure.code || (h->started.over && !s->begun)) {
         neap_remote_end end = h->started.over ? h->end : (neap_remote_end){NEAP_REMOTE_NOT_BEGUN, -1};
         int results = neap_far_deliver(L, &s->gate, &s->far, &end, &h->err, &s->failure, NULL, NULL);
@@ -99,7 +107,7 @@ static int start_deliver(lua_State *L, neap_op *op) {
 
 static void start_drop(neap_op *op) {
     start_op *s = (start_op *)op;
-    if (s->note) s->note->on_durable = NULL;
+    forget_note(s);
     neap_ssh_link_release(s->link);
     neap_buf_close(&s->gate.evidence);
     neap_err_close(&s->failure);

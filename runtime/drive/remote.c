@@ -26,7 +26,7 @@ typedef struct errors {
     neap_stream stream;              /* first */
     neap_remote *owner;              /* NULL: gone */
     neap_buf held;
-    bool taken, over;
+    bool taken, over, due;           /* due: what is held is given from the timer */
     neap_err err;                    /* why it is over, when it did not just end */
     neap_stream_read_fn got;
     void *arg;
@@ -205,6 +205,11 @@ static void settle(neap_remote *r) {
     if (r->freed || r->ended) return;
     if (r->why[0]) {
         if (r->word_ended || !r->word_started) conclude(r, NULL, NULL);
+    } else if (r->word_ended && r->holds && !r->released) {
+        neap_err err = NEAP_ERR_INIT;
+        neap_err_set(&err, NEAP_E_REMOTE, "\"%s\" on %s did not begin: it ended while it was held", r->names.program, r->names.place);
+        finish(r, NEAP_REMOTE_NOT_BEGUN, -1, &err);
+        neap_err_close(&err);
     } else if (r->word_ended) {
         neap_remote_end end = neap_remote_end_of(&r->end);
         finish(r, end.how, end.status, NULL);
@@ -234,12 +239,19 @@ static void answer(errors *e) {
         got(e->arg, piece.data, (ssize_t)len, NULL);
         neap_buf_wipe(&piece);
     } else if (e->over) {
+        neap_err err = NEAP_ERR_INIT;                /* who is told may free the stream, not what he is reading */
+        neap_err_keep(&err, &e->err);
         e->got = NULL;
-        got(e->arg, NULL, e->err.code ? -1 : 0, e->err.code ? &e->err : NULL);
+        got(e->arg, NULL, err.code ? -1 : 0, err.code ? &err : NULL);
+        neap_err_close(&err);
     }
 }
 
-static void on_soon(void *arg) { answer(arg); }
+static void on_soon(void *arg) {
+    errors *e = arg;
+    e->due = false;
+    answer(e);
+}
 
 static void errors_read(neap_stream *s, size_t most, neap_stream_read_fn got, void *arg) {
     errors *e = (errors *)s;
@@ -247,9 +259,10 @@ static void errors_read(neap_stream *s, size_t most, neap_stream_read_fn got, vo
     e->arg = arg;
     e->most = most ? most : 1;
     if (!e->owner && !e->over) { e->over = true; neap_err_set(&e->err, NEAP_E_CLOSED, "the command was closed"); }
-    if (e->owner) pump(e->owner);
-    if (e->held.len) neap_timer_start(e->soon, 0);
-    else answer(e);
+    e->due = e->held.len > 0;
+    if (e->due) neap_timer_start(e->soon, 0);
+    else if (e->over) { answer(e); return; }
+    if (e->owner) pump(e->owner);                    /* it may hear the end at once: whoever is told of it may free the stream */
 }
 
 static void errors_write(neap_stream *s, const char *data, size_t len, neap_stream_done_fn done, void *arg) {
@@ -270,6 +283,7 @@ static void errors_stop(neap_stream *s) {
     neap_stream_read_fn got = e->got;
     neap_err err = NEAP_ERR_INIT;
     e->got = NULL;
+    e->due = false;
     neap_timer_stop(e->soon);
     if (!got) return;
     neap_err_set(&err, NEAP_E_CANCELLED, "reading was stopped");
@@ -322,7 +336,7 @@ static void on_raw(void *arg, const char *data, ssize_t len, const neap_err *err
     if (r->marks && r->word_ended && r->errors) r->errors->over = true;
     neap_buf_wipe(&plain);
     if (len <= 0) end_stderr(r, len < 0 ? err : NULL);
-    if (r->errors && r->errors->got) answer(r->errors);
+    if (r->errors && r->errors->got && !r->errors->due) answer(r->errors);
     if (!r->freed) settle(r);
     if (!r->freed) pump(r);
     leave(r);
