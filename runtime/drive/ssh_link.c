@@ -25,7 +25,6 @@ struct neap_ssh_wait {
 struct neap_ssh_link {
     neap_loop *loop;
     neap_ssh_host *host;
-    bool borrowed;                   /* the host is of the link we stand beside */
     neap_ssh_backends backends;
     int holds, attempt;
     neap_ssh *ssh;                   /* opening, or open */
@@ -37,7 +36,7 @@ struct neap_ssh_link {
     neap_err failure;
     neap_list waits;
     neap_timer *turn;                /* tell who waits, free what is dead */
-    neap_ssh_link *beside;
+    neap_ssh_link *beside, *of;      /* of: whose host we have, and whom everybody holds who holds us; NULL: we are beside nobody */
 };
 
 static void free_card(neap_ssh_card *c) {
@@ -65,8 +64,11 @@ static void on_turn(void *arg) {
     neap_ssh_link *l = neap_ssh_link_hold(arg);
     free_dead(l);
     neap_list told;
+    neap_err failure = NEAP_ERR_INIT;                /* of all of them: who hears it may open the link again, and that has another */
     neap_list_init(&told);
     bool settled = l->is_open || !l->ssh;
+    if (!l->is_open) neap_err_keep(&failure, &l->failure);
+    if (!l->is_open && !failure.code) neap_err_set(&failure, NEAP_E_CLOSED, "the connection to %s was lost", l->host->name);
     while (settled && !neap_list_is_empty(&l->waits)) {
         neap_list *node = l->waits.next;
         neap_list_remove(node);
@@ -75,13 +77,11 @@ static void on_turn(void *arg) {
     while (!neap_list_is_empty(&told)) {
         neap_ssh_wait *w = NEAP_LIST_OF(told.next, neap_ssh_wait, node);
         neap_list_remove(&w->node);
-        neap_err closed = NEAP_ERR_INIT;
-        if (!l->is_open && !l->failure.code) neap_err_set(&closed, NEAP_E_CLOSED, "the connection to %s was lost", l->host->name);
         if (l->is_open) w->done(w->arg, l->ssh, NULL);
-        else w->done(w->arg, NULL, closed.code ? &closed : &l->failure);
-        neap_err_close(&closed);
+        else w->done(w->arg, NULL, failure.code ? &failure : &l->failure);
         free(w);
     }
+    neap_err_close(&failure);
     neap_ssh_link_release(l);
 }
 
@@ -181,6 +181,7 @@ neap_ssh_link *neap_ssh_link_new(neap_loop *loop, neap_ssh_host *host, const nea
 
 neap_ssh_link *neap_ssh_link_hold(neap_ssh_link *l) {
     l->holds++;
+    if (l->of) neap_ssh_link_hold(l->of);
     return l;
 }
 
@@ -198,24 +199,29 @@ void neap_ssh_link_close(neap_ssh_link *l) {
     if (l->beside) neap_ssh_link_close(l->beside);
 }
 
-void neap_ssh_link_release(neap_ssh_link *l) {
-    if (!l || --l->holds > 0) return;
+static void destroy(neap_ssh_link *l) {
     neap_ssh_free(l->ssh);
     free_dead(l);
     while (!neap_list_is_empty(&l->waits)) neap_ssh_link_forgo(NEAP_LIST_OF(l->waits.next, neap_ssh_wait, node));
-    neap_ssh_link_release(l->beside);
+    if (l->beside) destroy(l->beside);               /* only we have it: who else had it held us */
     neap_timer_free(l->turn);
     neap_err_close(&l->failure);
     free_card(&l->card);
     free(l->why);
-    if (!l->borrowed) neap_ssh_host_free(l->host);
+    if (!l->of) neap_ssh_host_free(l->host);
     free(l);
+}
+
+void neap_ssh_link_release(neap_ssh_link *l) {
+    neap_ssh_link *of = l ? l->of : NULL;
+    if (l && --l->holds == 0) destroy(l);
+    if (of) neap_ssh_link_release(of);
 }
 
 neap_ssh_link *neap_ssh_link_beside(neap_ssh_link *l, const neap_ssh_backends *backends) {
     if (l->beside) return l->beside;
     l->beside = neap_ssh_link_new(l->loop, l->host, backends);
-    l->beside->borrowed = true;
+    l->beside->of = l;
     return l->beside;
 }
 
