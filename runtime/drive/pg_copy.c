@@ -328,8 +328,10 @@ void neap_pg_copy(neap_pg *c, const char *sql, void (*ready)(void *arg, neap_str
     r->copy = copy;
     r->sql = neap_strdup(sql);
     neap_list_append(&c->waiting, &r->node);
+    neap_pg_enter(c);                              /* who is told at once may free the connection */
     if (c->state == PG_DEAD) neap_pg_fail_all(c, &c->why);
     else neap_pg_pump(c);
+    neap_pg_leave(c);
 }
 
 int64_t neap_pg_copied(const neap_pg *c) { return c->copied; }
