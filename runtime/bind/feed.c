@@ -62,7 +62,12 @@ static void on_source(void *arg, const char *data, ssize_t len, const neap_err *
 }
 
 static void next(neap_feed *f) {
-    if (f->source) {
+    if (f->source && !f->source->stream) {           /* its scope has ended meanwhile */
+        neap_err err = NEAP_ERR_INIT;
+        neap_err_set(&err, NEAP_E_CLOSED, "the stream was closed by another task");
+        f->on_failed(f->arg, &err);
+        neap_err_close(&err);
+    } else if (f->source) {
         neap_stream_read(f->source->stream, PIECE_SIZE, on_source, f);
     } else if (f->input_len) {
         size_t len = f->input_len < PIECE_SIZE ? f->input_len : PIECE_SIZE;

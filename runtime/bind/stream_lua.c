@@ -346,6 +346,20 @@ static int stream_pipe(lua_State *L) {
 
 /* Ends ----------------------------------------------------------------------------------------- */
 
+static void end_pipe(neap_op *op) {
+    if (!op || op->class != &pipe_class) return;
+    neap_err_set(&((pipe_op *)op)->err, NEAP_E_CLOSED, "the stream was closed by another task");
+    pipe_cancel(op, true);
+}
+
+/* A scope may end while other tasks use the stream. A pipe that just waits for its other end would not be told by the stream, and a
+ * write that was cut short must be known before a file gets its name. */
+static void let_go(neap_stream_handle *h) {
+    end_pipe(h->reader);
+    end_pipe(h->writer);
+    if (h->reader || h->writer) neap_stream_stop(h->stream);
+}
+
 static int end_handle(lua_State *L, neap_stream_handle *h, bool good) {
     if (h->close) return h->close(L, h, good);
     neap_stream_handle_close(h);
@@ -370,6 +384,7 @@ static int stream_close(lua_State *L) {
 static int meta_close(lua_State *L) {
     neap_stream_handle *h = luaL_checkudata(L, 1, STREAM_META);
     if (h->stream && h->close && h->of_act) neap_gate_check_act(L, "the stream");
+    if (h->stream) let_go(h);
     return h->stream ? end_handle(L, h, lua_isnoneornil(L, 2)) : 0;
 }
 
