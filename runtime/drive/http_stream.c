@@ -20,9 +20,11 @@ struct http_body {
 
 static void tell_end(http_body *b) {
     neap_stream_read_fn got = b->got;
+    neap_err err = NEAP_ERR_INIT;                        /* a copy: the reader may free us */
+    neap_err_keep(&err, &b->err);
     b->got = NULL;
-    if (b->err.code) got(b->arg, NULL, -1, &b->err);
-    else got(b->arg, NULL, 0, NULL);
+    got(b->arg, NULL, err.code ? -1 : 0, err.code ? &err : NULL);
+    neap_err_close(&err);
 }
 
 static void resume(neap_http_request *r) {

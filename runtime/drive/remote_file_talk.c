@@ -228,6 +228,7 @@ typedef struct far_stream {
     neap_stream_done_fn done;        /* a write or shut that waits: for the stream below, or for how it ended */
     void *got_arg, *done_arg;
     bool at_end, torn, shutting, failed;   /* no more output; it broke; stdin was ended; stdin broke */
+    bool stopping, freed;
     neap_timer *late;                /* the script does not say why its stdin broke */
 } far_stream;
 
@@ -252,7 +253,13 @@ static void tell_opened(far_stream *s) {
     s->told = true;
     if (!s->lined && !s->talk.err.code)
         neap_err_set(&s->talk.err, NEAP_E_PROTOCOL, "cannot %s on %s: it did not answer", s->talk.doing, s->talk.place);
-    s->opened(s->opened_arg, s->lined ? s->line.data : NULL, s->lined ? NULL : &s->talk.err);
+    neap_buf line = s->line;                         /* who is told may free the stream, not what he is reading */
+    neap_err err = NEAP_ERR_INIT;
+    s->line = (neap_buf)NEAP_BUF_INIT;
+    if (!s->lined) neap_err_copy(&err, &s->talk.err);
+    s->opened(s->opened_arg, s->lined ? line.data : NULL, s->lined ? NULL : &err);
+    neap_buf_close(&line);
+    neap_err_close(&err);
 }
 
 static void give_up_output(far_stream *s) {
@@ -267,18 +274,18 @@ static void stream_over(void *arg) {
     far_stream *s = arg;
     if (s->torn && !s->talk.err.code)
         neap_err_set(&s->talk.err, NEAP_E_CLOSED, "cannot %s on %s: the connection was lost", s->talk.doing, s->talk.place);
-    const neap_err *err = s->talk.err.code ? &s->talk.err : NULL;
+    neap_err err = NEAP_ERR_INIT;                    /* a copy: the stream may be freed by who reads it */
+    neap_err_keep(&err, &s->talk.err);
     if (!s->told) {
         if (s->talk.end.how != NEAP_REMOTE_EXITED && !s->lined) give_up_output(s);
         tell_opened(s);                              /* or the line is still on its way */
     } else if (s->got && s->at_end) {
-        tell_read(s, NULL, err ? -1 : 0, err);
+        tell_read(s, NULL, err.code ? -1 : 0, err.code ? &err : NULL);
     } else if (s->done && (s->failed || s->shutting)) {
-        neap_err closed = NEAP_ERR_INIT;
-        if (!err && s->failed) neap_err_set(&closed, NEAP_E_CLOSED, "%s wanted no more of what was to be written", s->talk.place);
-        tell_done(s, err ? err : closed.code ? &closed : NULL);
-        neap_err_close(&closed);
+        if (!err.code && s->failed) neap_err_set(&err, NEAP_E_CLOSED, "%s wanted no more of what was to be written", s->talk.place);
+        tell_done(s, err.code ? &err : NULL);
     }
+    neap_err_close(&err);
 }
 
 static void on_line(void *arg, const char *data, ssize_t len, const neap_err *err) {
@@ -366,16 +373,21 @@ static void far_shut(neap_stream *stream, neap_stream_done_fn done, void *arg) {
 static void far_stop(neap_stream *stream) {
     far_stream *s = (far_stream *)stream;
     neap_err err = NEAP_ERR_INIT;
+    bool outer = s->stopping;
+    s->stopping = true;
     neap_err_set(&err, NEAP_E_CANCELLED, "stopped");
     if (s->in) neap_stream_stop(s->in);
-    if (s->out) neap_stream_stop(s->out);
-    if (s->done) tell_done(s, &err);
-    if (s->got) tell_read(s, NULL, -1, &err);
+    if (!s->freed && s->out) neap_stream_stop(s->out);
+    if (!s->freed && s->done) tell_done(s, &err);
+    if (!s->freed && s->got) tell_read(s, NULL, -1, &err);
     neap_err_close(&err);
+    s->stopping = outer;
+    if (s->freed && !outer) free(s);
 }
 
 static void far_free(neap_stream *stream) {
     far_stream *s = (far_stream *)stream;
+    s->freed = true;
     s->got = NULL;
     s->done = NULL;
     neap_stream_free(s->in);
@@ -383,7 +395,7 @@ static void far_free(neap_stream *stream) {
     close_talk(&s->talk);
     neap_timer_free(s->late);
     neap_buf_close(&s->line);
-    free(s);
+    if (!s->stopping) free(s);
 }
 
 static const neap_stream_class far_class = {"remote file", far_read, far_write, far_shut, far_stop, far_free};

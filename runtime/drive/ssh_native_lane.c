@@ -97,8 +97,11 @@ static void lane_shut(neap_stream *s, neap_stream_done_fn done, void *arg) {
 
 static void lane_stop(neap_stream *s) {
     neap_ssh_lane *l = (neap_ssh_lane *)s;
+    neap_ssh_channel *c = l->channel;
+    c->holders++;                                    /* a callback may free the stream, the last that has a channel without a session */
     if (l->got) fail(l, true, NEAP_E_CANCELLED, "the read was stopped");
     if (l->done) fail(l, false, NEAP_E_CANCELLED, "the write was stopped");
+    neap_ssh_channel_release(c);
 }
 
 static void lane_free(neap_stream *s) {

@@ -44,6 +44,7 @@ typedef struct tunnel {
     neap_stream *in, *out, *words;
     neap_buf said;
     program_dialing *dialing;                    /* until the channel is open */
+    bool freed, stopping;
 } tunnel;
 
 static const neap_dialer_class dialer_class;
@@ -84,17 +85,33 @@ static void tunnel_write(neap_stream *s, const char *data, size_t len, neap_stre
 }
 static void tunnel_shut(neap_stream *s, neap_stream_done_fn done, void *arg) { neap_stream_shut(((tunnel *)s)->in, done, arg); }
 
-static void tunnel_stop(neap_stream *s) {
-    neap_stream_stop(((tunnel *)s)->in);
-    neap_stream_stop(((tunnel *)s)->out);
-}
-
-static void tunnel_free(neap_stream *s) {
-    tunnel *t = (tunnel *)s;
-    neap_stream_free(t->in), neap_stream_free(t->out), neap_stream_free(t->words);
-    neap_child_free(t->client);
+static void destroy(tunnel *t) {
     neap_buf_close(&t->said);
     free(t);
+}
+
+/* What the first is told may free the stream. */
+static void tunnel_stop(neap_stream *s) {
+    tunnel *t = (tunnel *)s;
+    bool outer = t->stopping;
+    t->stopping = true;
+    neap_stream_stop(t->in);
+    if (!t->freed) neap_stream_stop(t->out);
+    t->stopping = outer;
+    if (t->freed && !outer) destroy(t);
+}
+
+/* The words are read until now, and their end is told while they are freed: to nobody any more. */
+static void tunnel_free(neap_stream *s) {
+    tunnel *t = (tunnel *)s;
+    neap_stream *words = t->words;
+    t->freed = true;
+    t->dialing = NULL;
+    t->words = NULL;
+    neap_stream_free(t->in), neap_stream_free(t->out), neap_stream_free(words);
+    neap_child_free(t->client);
+    t->client = NULL;
+    if (!t->stopping) destroy(t);
 }
 
 static const neap_stream_class tunnel_class = {"ssh", tunnel_read, tunnel_write, tunnel_shut, tunnel_stop, tunnel_free};
@@ -125,6 +142,7 @@ static void on_tunnel_words(void *arg, const char *data, ssize_t len, const neap
     tunnel *t = arg;
     program_dialing *g = t->dialing;
     (void)err;
+    if (t->freed) return;
     if (len <= 0) {
         neap_stream_free(t->words);
         t->words = NULL;

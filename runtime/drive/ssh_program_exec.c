@@ -127,8 +127,8 @@ static void coat_stop(neap_stream *s) { neap_stream_stop(((coat *)s)->inner); }
 
 static void coat_free(neap_stream *s) {
     coat *c = (coat *)s;
-    program_exec *e = (program_exec *)c->exec;
     neap_stream_free(c->inner);
+    program_exec *e = (program_exec *)c->exec;       /* who read is told so, and may have freed it */
     if (e) {
         e->out[c->n] = NULL;
         e->over[c->n] = true;
@@ -181,6 +181,7 @@ neap_ssh_exec *neap_program_exec(neap_ssh *s, const char *command, neap_ssh_end_
     if (p->state != NEAP_PROGRAM_OPEN) neap_err_set(&e->err, NEAP_E_CLOSED, "the connection to \"%s\" is not open", p->host->name);
     else start_client(e, command);
     if (e->client) return &e->exec;
+    for (int i = 0; i < 3; i++) e->waiting[i] = neap_stream_of_fd(s->loop, -1);       /* there from the start as ever, and closed */
     e->exited = e->over[1] = e->over[2] = true;
     settle(e);
     return &e->exec;

@@ -33,6 +33,7 @@ typedef struct talk {
     neap_buf said;                   /* the beginning of its stderr */
     bool answered;                   /* a byte came */
     bool heard, mute;                /* its stderr has ended; its stdout has without a byte, and whoever reads is told why once it is heard */
+    bool stopping, freed;
     neap_stream_read_fn got;
     void *got_arg;
     neap_dial_fn done;               /* NULL: told */
@@ -41,14 +42,19 @@ typedef struct talk {
 
 static const char *const argv_of_docker[] = {"docker", "system", "dial-stdio", NULL};
 
+static void destroy(talk *t) {
+    neap_buf_close(&t->said);
+    neap_dialer_release(&t->from->dialer);
+    free(t);
+}
+
 static void drop(talk *t) {
+    t->freed = true;
     neap_stream_free(t->in);
     neap_stream_free(t->out);
     neap_stream_free(t->said_by);
     neap_attached_free(t->attached);
-    neap_buf_close(&t->said);
-    neap_dialer_release(&t->from->dialer);
-    free(t);
+    if (!t->stopping) destroy(t);
 }
 
 /* What it said, as one error. */
@@ -103,10 +109,22 @@ static void talk_write(neap_stream *s, const char *data, size_t len, neap_stream
 
 static void talk_shut(neap_stream *s, neap_stream_done_fn done, void *arg) { neap_stream_shut(((talk *)s)->in, done, arg); }
 
+/* What the first is told may free the stream. Whoever reads from one that is mute waits for us alone. */
 static void talk_stop(neap_stream *s) {
-    ((talk *)s)->mute = false;
-    neap_stream_stop(((talk *)s)->in);
-    neap_stream_stop(((talk *)s)->out);
+    talk *t = (talk *)s;
+    neap_err err = NEAP_ERR_INIT;
+    bool outer = t->stopping;
+    t->stopping = true;
+    if (t->mute) {
+        t->mute = false;
+        neap_err_set(&err, NEAP_E_CANCELLED, "reading was stopped");
+        t->got(t->got_arg, NULL, -1, &err);
+        neap_err_close(&err);
+    }
+    if (!t->freed) neap_stream_stop(t->in);
+    if (!t->freed) neap_stream_stop(t->out);
+    t->stopping = outer;
+    if (t->freed && !outer) destroy(t);
 }
 
 static void talk_free(neap_stream *s) {

@@ -228,11 +228,13 @@ static void file_shut(neap_stream *s, neap_stream_done_fn done, void *arg) {
 
 static void file_stop(neap_stream *s) {
     file *f = (file *)s;
-    request *reading = f->reading, *writing = f->writing;
-    f->reading = f->writing = NULL;
-    if (writing) f->broken = true;
-    f->busy++;                                       /* a callback may free the stream */
+    request *reading = f->reading, *writing;
+    f->busy++;                                       /* a callback may free the stream, and then hears of both */
+    f->reading = NULL;
     if (reading) answer_read(reading, UV_ECANCELED);
+    writing = f->writing;
+    f->writing = NULL;
+    if (writing) f->broken = true;
     if (writing) answer_done(writing, UV_ECANCELED);
     if (--f->busy == 0 && f->freed) leave(f);
 }

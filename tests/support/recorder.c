@@ -15,6 +15,7 @@ typedef struct flush { neap_timer *timer; void (*done)(void *, const neap_err *)
 
 static record *records;
 static int64_t count, capacity;
+static int64_t flush_ms;           /* how long flushing takes */
 
 static int64_t append(void *self, const char *kind, const char *step, const char *body) {
     (void)self;
@@ -40,7 +41,7 @@ static void start_flush(void *self, void (*done)(void *arg, const neap_err *err)
     f->done = done;
     f->arg = arg;
     f->timer = neap_timer_new(self, on_flushed, f);
-    neap_timer_start(f->timer, 0);
+    neap_timer_start(f->timer, flush_ms);
 }
 
 neap_recorder neap_test_recorder(neap_loop *loop) { return (neap_recorder){append, start_flush, loop}; }
@@ -79,5 +80,11 @@ static int open_intents(lua_State *L) {
     return 1;
 }
 
-static const luaL_Reg recording[] = {{"records", list}, {"forget_records", forget}, {"open_intents", open_intents}, {NULL, NULL}};
+/* T.flush_ms(ms): from now on flushing takes so long */
+static int set_flush_ms(lua_State *L) {
+    flush_ms = luaL_checkinteger(L, 1);
+    return 0;
+}
+
+static const luaL_Reg recording[] = {{"flush_ms", set_flush_ms}, {"records", list}, {"forget_records", forget}, {"open_intents", open_intents}, {NULL, NULL}};
 NEAP_TEST_LIBRARY(recording)
