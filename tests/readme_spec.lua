@@ -43,7 +43,7 @@ end
 -- Both sides without what a clock decides; space counts as one.
 local function plain(text)
   text = text:gsub("%d%d:%d%d:%d%dZ", "TIME"):gsub("%d%d%d%d%-%d%d%-%d%d %d%d:%d%d", "DATE")
-  text = text:gsub("[%d.]+ min %d+ s", "SPAN"):gsub("[%d.]+ m?s%f[%W]", "SPAN"):gsub("PostgreSQL %d+%.%d+", "PostgreSQL VERSION")
+  text = text:gsub("[%d.]+ min %d+ s", "SPAN"):gsub("%d+ min%f[%W]", "SPAN"):gsub("[%d.]+ m?s%f[%W]", "SPAN"):gsub("PostgreSQL %d+%.%d+", "PostgreSQL VERSION")
   text = text:gsub(("%x"):rep(64), "HASH"):gsub("TIME", ""):gsub("[─┼]+", "-")
   return (text:gsub("%s+", " "))
 end
