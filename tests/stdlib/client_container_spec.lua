@@ -318,7 +318,7 @@ describe("client.container", function()
       evidence.primitive, evidence.pid, evidence.ticks = "docker.exec", begun.pid, begun.ticks
       local function probe(patience) return dbc.object.guardians.probe(dbc.object, evidence, patience) end
       assert.equal("running", probe { within_ms = 0 })
-      local err = fails("unknown", probe, { within_ms = 5000, end_it = true })
+      local err = fails("unknown", probe, { within_ms = 60000, end_it = true })
       assert.matches("it has ended", err.message, 1, true)
       assert.same({ status = 143 }, sleeping:wait())
       evidence.pid = nil
