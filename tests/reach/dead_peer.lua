@@ -320,7 +320,7 @@ io.stdout:setvbuf("line")
 T.run(function ()
   local tasks = {}
   for i, one in ipairs(cases) do tasks[i] = task.spawn(run_case, one) end
-  local late = task.now_ms() + 60000
+  local late = task.now_ms() + 120000
   while standing < #cases do
     task.sleep(20)
     for _, one in ipairs(task.now_ms() > late and cases or {}) do assert(one.stands, one.name .. " does not come to stand") end

@@ -124,7 +124,7 @@ describe("a dead peer", function ()
     if not cable then return pending(why) end
     local other = assert(servers.link())
     local watchers = { start(the_way(cable), cable.near.enter), start(behind(other)) }
-    for _, watcher in ipairs(watchers) do watcher.running:expect("ready\n") end
+    for _, watcher in ipairs(watchers) do watcher.running:expect("ready\n", 150000) end
     local moment = T.now_ms()
     cable.drop("both")
     other.drop("both")

@@ -252,7 +252,7 @@ describe("postgres/repair-migrations", function ()
     local gate = ward.session("select 'held';", "held", "gate")
     local process = ward.start(run(table.unpack(ward.repair("--deploy=no", "--no-input"))))
     process:shut()
-    local asleep = "from pg_stat_activity where wait_event = 'PgSleep' and application_name like 'neap:%'"
+    local asleep = "from pg_stat_activity where wait_event = 'PgSleep' and datname like 'repair\\_\\_%'"
     ward.await("select count(*) " .. asleep, "1")
     process:kill(9)
     process:finish()

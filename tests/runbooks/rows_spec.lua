@@ -166,7 +166,7 @@ describe("rows that can be put back", function ()
     run:kill(9)
     run:finish()
     let_go()
-    ward.await("select count(*) from pg_stat_activity where application_name like 'neap:%'", "0")
+    ward.await("select count(*) from pg_stat_activity where application_name like 'neap:%' and datname = current_database()", "0")
   end
 
   it("are all there after kill -9 in the middle of the deletion; resume takes them, undo puts them back #kill", function ()
