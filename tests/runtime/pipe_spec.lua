@@ -215,13 +215,13 @@ describe("pipe", function()
       local child <close> = start("cat")
       local sink <close> = assert(file.open(path("out"), "w"))
       local slow = task.spawn(function()
-        for _ = 1, 12 do
+        for _ = 1, 22 do
           assert(child:stdin():write("x\n"))
           task.sleep(100)
         end
         assert(child:stdin():shut())
       end)
-      assert.equal(24, assert(child:stdout():pipe(sink, { stall_ms = 1000 })).bytes)        -- longer altogether, never between two pieces
+      assert.equal(44, assert(child:stdout():pipe(sink, { stall_ms = 2000 })).bytes)        -- longer altogether, never between two pieces
       assert(slow:join())
       assert(sink:close())
       child:wait()
