@@ -13,7 +13,8 @@
  * connection. Names are looked up without regard to search_path: any overload anywhere counts. Some stable functions take SQL as
  * text or take a transaction id; they are refused by name.
  *
- * A cancel meant for a neighbour may hit this flight (pg_cancel.c): it is then repeated, once.
+ * A cancel meant for a neighbour may hit the look-up or the flight (pg_cancel.c): it is then repeated. Once is enough for a cancel that nobody
+ * here has sent, so that an operator's second one is obeyed; each further time needs a cancel of ours since it was sent.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -121,6 +122,11 @@ static void remember_all(pg_op *op) {
 
 static void on_lookup(void *arg, PGresult *r, const neap_err *err) {
     pg_op *op = arg;
+    if (err && neap_pg_was_hit_by_accident(op, err) && neap_pg_is_alive(op->h->pg)) {
+        op->repeated = true;
+        neap_pg_fence_functions(op, op->then);
+        return;
+    }
     if (err) neap_pg_op_error(op, err);
     else if (PQntuples(r) > 0) refuse_function(op, PQgetvalue(r, 0, 0), "it is volatile, so it may change something");
     if (op->cancelled && !op->err.code) neap_err_set(&op->err, NEAP_E_CANCELLED, "cancelled before it was sent");
@@ -143,6 +149,7 @@ void neap_pg_fence_functions(pg_op *op, void (*then)(pg_op *op)) {
         neap_buf_addc(&w.names, '}'), neap_buf_addc(&w.vetted, '}'), neap_buf_addc(&w.attributes, '}');
         const char *values[3] = {w.names.data, w.vetted.data, w.attributes.data};
         neap_pg_query q = {lookup, 3, values, NULL, NULL, true};
+        op->cancels = neap_pg_cancels(op->h->pg);
         neap_pg_send(op->h->pg, &q, on_lookup, op);
     }
     neap_buf_close(&w.names);
@@ -166,7 +173,7 @@ void neap_pg_check_tripwire(pg_op *op, const PGresult *r) {
 bool neap_pg_was_hit_by_accident(pg_op *op, const neap_err *err) {
     bool user = strcmp(err->sqlstate, "57014") == 0 && err->message && strstr(err->message, "user request");
     bool stale = strcmp(err->sqlstate, "25P02") == 0;
-    return (user || stale) && !op->cancelled && !op->repeated;
+    return (user || stale) && !op->cancelled && (!op->repeated || op->cancels != neap_pg_cancels(op->h->pg));
 }
 
 static void fly(pg_op *op);
@@ -199,6 +206,7 @@ static void fly(pg_op *op) {
         neap_pg_plain(neap_pg_tripwire(op->h), true), neap_pg_plain("ROLLBACK", true)};
     void *args[5] = {op, op, op, op, op};
     op->answers = 0;
+    op->cancels = neap_pg_cancels(op->h->pg);
     PQclear(op->result);
     op->result = NULL;
     neap_pg_flight(op->h->pg, queries, 5, on_answer, args);

@@ -88,6 +88,7 @@ struct pg_op {
     int        stage, answers;
     void     (*then)(struct pg_op *op);   /* what follows the look-up of functions */
     bool       cancelled, repeated;
+    unsigned   cancels;           /* of this connection, when it was sent last */
     bool       masked;            /* people are shown `text` wherever they would be shown `sql` */
     int        shape;
 };

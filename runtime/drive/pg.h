@@ -64,6 +64,8 @@ int64_t neap_pg_copied(const neap_pg *c);                  /* rows of the last c
 /* Ask the server to stop the request with this arg (NULL: whatever runs). Its done comes with SQLSTATE 57014, or with CLOSED when the
  * server did not react within `grace_ms`: the connection is dead then. */
 void neap_pg_cancel(neap_pg *c, void *arg, int64_t grace_ms);
+/* How often the server was asked so far: what was sent before the last time may have been hit in the place of another. 0 for NULL. */
+unsigned neap_pg_cancels(const neap_pg *c);
 /* Give the connection up now: everything outstanding ends with this code before the call returns. NULL allowed. */
 void neap_pg_kill(neap_pg *c, neap_code code, const char *message);
 

@@ -1,8 +1,7 @@
 /* pg_cancel.c -- asking the server to stop what runs.
  *
  * A cancel names a backend, not a statement: one that arrives late hits whatever runs then. So while one is under way nothing
- * new is sent; what had been sent ahead may be hit and says SQLSTATE 57014 without having been asked (a binding repeats a read
- * once). It also may arrive too early, before the statement began, and do nothing: it is repeated until the request is gone
+ * new is sent; what had been sent ahead may be hit and says SQLSTATE 57014 without having been asked (a binding repeats a read). It also may arrive too early, before the statement began, and do nothing: it is repeated until the request is gone
  * or the grace has passed, when the connection is given up. The end of a flight is never cancelled: that is its ROLLBACK.
  *
  * Up to libpq 16 PQcancel blocks, so it runs on the work pool (and is not encrypted, which costs an eavesdropper's cancel at worst);
@@ -22,6 +21,8 @@ enum { REPEAT_MS = 250 };
 static void fire(neap_pg *c);
 
 bool neap_pg_is_cancelling(const neap_pg *c) { return c->cancelling || c->cancel_until; }
+
+unsigned neap_pg_cancels(const neap_pg *c) { return c ? c->cancels : 0; }
 
 #ifdef LIBPQ_HAS_ASYNC_CANCEL
 
@@ -126,7 +127,7 @@ static void on_again(void *arg) {
 }
 
 static void fire(neap_pg *c) {
-    if (!c->cancelling) launch(c);
+    if (!c->cancelling) c->cancels++, launch(c);
     if (!c->cancel_timer) c->cancel_timer = neap_timer_new(c->loop, on_again, c);
     neap_timer_start(c->cancel_timer, REPEAT_MS);
 }

@@ -52,6 +52,7 @@ struct neap_pg {
     struct pg_cancelling *cancelling;
     neap_timer *cancel_timer;
     int64_t     cancel_until;     /* monotonic; 0: nothing is being cancelled */
+    unsigned    cancels;          /* that were sent so far */
     struct pg_copy *copy;         /* the running COPY */
     int64_t     copied;
     neap_buf    spare;            /* memory for its next piece */

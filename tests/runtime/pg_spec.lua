@@ -237,6 +237,29 @@ describe("native.pg", function()
       end)
     end)
 
+    -- A cancel that arrives late hits who runs then. Here each takes 100 ms to the server, where what it was meant for is over by then: the second
+    -- one is sent when the repeated statement is on its way behind another short one.
+    it("spares a neighbour as often as a late cancel hits it", function()
+      local slow <close> = T.proxy { port = server.port, delay = 100 }
+      local url = ("postgresql://app:%s@127.0.0.1:%d/%s"):format(servers.passwords.app, slow:port(), database)
+      T.run(function()
+        local connection <close> = reader("app", { url = url })
+        assert.equal(1, connection:value("SELECT count(*) FROM generate_series(1, 1)"))      -- its function is known from now on
+        local first = task.spawn(function() return connection:value("SELECT 1") end)
+        local spared = task.spawn(function() return connection:value("SELECT count(*) FROM generate_series(1, 3000000)") end)
+        task.sleep(0)
+        first:cancel("enough")
+        task.sleep(150)
+        local second = task.spawn(function() return connection:value("SELECT 2") end)
+        task.sleep(250)
+        second:cancel("enough")
+        assert.same({ true, 3000000 }, { spared:join() })
+        first:join()
+        second:join()
+        assert.is_true(connection:is_idle())
+      end)
+    end)
+
     it("streams a million rows in constant memory #bulk", function()
       T.run(function()
         local connection <close> = reader()
