@@ -109,13 +109,15 @@ static void finish_seal(neap_writer *w, const neap_err *err) {
 
 static void on_job(void *arg) {
     neap_writer *w = arg;
-    bool bad = w->job_err.code != NEAP_OK;
+    bool sealing = w->sealing;                       /* whoever is called may begin the next job */
+    neap_err err = NEAP_ERR_INIT;
+    neap_err_move(&err, &w->job_err);
     w->busy = false;
-    if (bad && !w->failed.code) neap_err_move(&w->failed, &w->job_err);
+    if (err.code) neap_err_keep(&w->failed, &err);
     settle(w);
     if (!w->freed) call_all(w, cut_ready(w), w->failed.code ? &w->failed : NULL);
-    if (w->sealing) finish_seal(w, !bad ? NULL : w->job_err.code ? &w->job_err : &w->failed);
-    neap_err_close(&w->job_err);
+    if (sealing) finish_seal(w, err.code ? &err : NULL);
+    neap_err_close(&err);
     if (w->freed) release(w);
     else start(w);
 }

@@ -2,6 +2,7 @@
 local file = require "native.file"
 local process = require "native.process"
 local ssh = require "native.ssh"
+local runs = require "tests.support.runs"
 local suite = require "tests.support.suite"
 local system = require "native.system"
 local task = require "native.task"
@@ -32,6 +33,8 @@ describe("who is told something", function()
   end)
 
   it("may free a stream whose connection was lost when it is stopped", function() assert.equal(1, T.gone_lane()) end)
+
+  it("may seal the journal when it hears that a record is durable", function() assert.equal(1, T.gone_seal(runs.state())) end)
 
   it("may free a dead connection to a database", function() assert.equal(1, T.gone_copy()) end)
 end)

@@ -11,6 +11,7 @@
 #include "drive/pg.h"
 #include "drive/remote_file_talk.h"
 #include "drive/ssh_link.h"
+#include "guard/writer.h"
 #include "loop/net.h"
 #include "testlib.h"
 
@@ -426,7 +427,40 @@ static int gone_copy(lua_State *L) {
     return 1;
 }
 
+/* The journal ------------------------------------------------------------------------------------------- */
+
+typedef struct book { neap_writer *writer; int sealed; } book;
+
+static void on_sealed(void *arg, const neap_err *err) {
+    book *b = arg;
+    b->sealed += err ? CANCELLED : 1;
+}
+
+static void on_flushed(void *arg, const neap_err *err) {
+    (void)err;
+    neap_writer_seal(((book *)arg)->writer, "ok", on_sealed, arg);
+}
+
+/* T.gone_seal(state) -> how often it was told: a journal that is sealed by who hears that a record is durable */
+static int gone_seal(lua_State *L) {
+    neap_loop *loop = neap_loop_new();
+    neap_err err = NEAP_ERR_INIT;
+    owner none = {0};
+    neap_journal *journal = neap_journal_create(luaL_checkstring(L, 1), "r1", &err);
+    if (!journal) return luaL_error(L, "%s", err.message);
+    book b = {.writer = neap_writer_new(loop, journal, NULL, NULL)};
+    neap_writer_append(b.writer, "note", NULL, "{}");
+    neap_writer_flush(b.writer, on_flushed, &b);
+    for (int i = 0; i < 100 && !b.sealed; i++) neap_loop_turn(loop, true);
+    for (int i = 0; i < 10; i++) neap_loop_turn(loop, false), usleep(10000);
+    neap_writer_free(b.writer);
+    finish(L, loop, &none);
+    lua_pushinteger(L, b.sealed);
+    return 1;
+}
+
 static const luaL_Reg gone[] = {{"gone_file", gone_file}, {"gone_talk", gone_talk}, {"gone_mute", gone_mute}, {"gone_far", gone_far},
                                 {"gone_errors", gone_errors}, {"gone_link", gone_link}, {"gone_exec_early", gone_exec_early},
-                                {"gone_exec_input", gone_exec_input}, {"gone_exec_held", gone_exec_held}, {"gone_copy", gone_copy}, {NULL, NULL}};
+                                {"gone_exec_input", gone_exec_input}, {"gone_exec_held", gone_exec_held}, {"gone_copy", gone_copy},
+                                {"gone_seal", gone_seal}, {NULL, NULL}};
 NEAP_TEST_LIBRARY(gone)
