@@ -85,10 +85,10 @@ static int begun(lua_State *L, docker_command *c) {
     neap_json_member_int(&members, "pid", neap_docker_exec_pid(c->slot->exec));
     neap_json_member_int(&members, "ticks", neap_docker_exec_ticks(c->slot->exec));
     c->stage = DOCKER_NOTING;
+    neap_op_rearm(&c->base.gate.op);               /* a journal that has failed answers at once */
     bool noted = neap_command_note_evidence(L, &c->base.gate, members.data, &c->note, on_durable, c);
     neap_buf_close(&members);
     if (!noted) return release(L, c);
-    neap_op_rearm(&c->base.gate.op);
     return neap_await(L, &c->base.gate.op);
 }
 

@@ -3,6 +3,7 @@
 local docker = require "native.docker"
 local net = require "native.net"
 local suite = require "tests.support.suite"
+local task = require "native.task"
 local text = require "native.text"
 
 local ID = ("ab"):rep(32)
@@ -185,6 +186,8 @@ describe("native.docker on a fake Engine", function()
   end)
 
   describe("a command", function()
+    after_each(function() T.flush_fails(false) end)
+
     it("does not begin when the connection is not handed over", function()
       run({ { "POST /v1.41/exec/e1/start", answer("200 OK", "") } }, refused("protocol", "hand over the connection"), true)
       assert.equal("failed", records("outcome")[1].status)
@@ -202,6 +205,15 @@ describe("native.docker on a fake Engine", function()
       local intent, began = records("intent")[1], records("started")[1]
       assert.same({ ID, "2026-01-02T03:04:05.6Z", "e1" }, { intent.container, intent.started, intent.exec })
       assert.same({ "e1", 7, 99 }, { began.exec, began.pid, began.ticks })
+    end)
+
+    it("does not begin when the journal has failed while it was held", function()
+      T.flush_fails(true)
+      with({ PING, INFO, CONTAINER, CREATE, started("") }, function(engine)
+        task.deadline(2000)
+        local ok, err = pcall(engine.run, engine, { container = ID, argv = { "true" } })
+        assert.same({ false, "journal" }, { ok, err.code })
+      end)
     end)
   end)
 end)

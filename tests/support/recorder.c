@@ -16,6 +16,7 @@ typedef struct flush { neap_timer *timer; void (*done)(void *, const neap_err *)
 static record *records;
 static int64_t count, capacity;
 static int64_t flush_ms;           /* how long flushing takes */
+static bool fails, failed;         /* it is to fail; it did, and says so at once from now on */
 
 static int64_t append(void *self, const char *kind, const char *step, const char *body) {
     (void)self;
@@ -24,6 +25,7 @@ static int64_t append(void *self, const char *kind, const char *step, const char
         records = realloc(records, sizeof *records * (size_t)capacity);
         if (!records) abort();
     }
+    if (fails && strcmp(kind, "started") == 0) failed = true;
     records[count] = (record){neap_strdup(kind), neap_strdup(step ? step : ""), neap_strdup(body ? body : "")};
     return ++count;
 }
@@ -37,6 +39,13 @@ static void on_flushed(void *arg) {
 }
 
 static void start_flush(void *self, void (*done)(void *arg, const neap_err *err), void *arg) {
+    if (failed) {
+        neap_err err = NEAP_ERR_INIT;
+        neap_err_set(&err, NEAP_E_JOURNAL, "the disk is full");
+        done(arg, &err);
+        neap_err_close(&err);
+        return;
+    }
     flush *f = neap_zalloc(sizeof *f);
     f->done = done;
     f->arg = arg;
@@ -86,5 +95,13 @@ static int set_flush_ms(lua_State *L) {
     return 0;
 }
 
-static const luaL_Reg recording[] = {{"flush_ms", set_flush_ms}, {"records", list}, {"forget_records", forget}, {"open_intents", open_intents}, {NULL, NULL}};
+/* T.flush_fails(fails): from now on a journal that has failed answers, at once, where a "started" is to be durable */
+static int set_flush_fails(lua_State *L) {
+    fails = lua_toboolean(L, 1);
+    failed = false;
+    return 0;
+}
+
+static const luaL_Reg recording[] = {{"flush_fails", set_flush_fails}, {"flush_ms", set_flush_ms}, {"records", list}, {"forget_records", forget},
+                                     {"open_intents", open_intents}, {NULL, NULL}};
 NEAP_TEST_LIBRARY(recording)
