@@ -31,10 +31,10 @@ bool neap_redis_is_preview(lua_State *L) { return neap_guard_get_mode(neap_host_
 static int conn_close(lua_State *L) {
     redis_handle *h = neap_redis_to_handle(L, 1);
     neap_redis *redis = h->redis;
+    h->redis = NULL;
+    neap_redis_free(redis);        /* first: a lease that is freed tells nobody */
     neap_lease_free(h->lease);
     h->lease = NULL;
-    h->redis = NULL;
-    neap_redis_free(redis);
     return 0;
 }
 
