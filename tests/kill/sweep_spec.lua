@@ -135,7 +135,7 @@ describe("kill -9 at a system call of five steps that write", function ()
     local side = pg.sql(("select count(*) from pg_database where datname = '%s_side'"):format(database))
     local hold = pg.sql([[select (select count(*) from pg_db_role_setting where array_to_string(setconfig, ' ') like '%neap.hold%')
       + (select count(*) from pg_description where description like 'neap.hold%')]], database)
-    local locks, ends = nil, T.now_ms() + 60000                     -- the server needs a moment to notice that a session is over
+    local ends, locks = T.now_ms() + 60000                          -- the server needs a moment to notice that a session is over
     repeat
       locks = pg.sql("select count(*) from pg_locks where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())", database)
     until locks == "0" or T.now_ms() > ends

@@ -202,7 +202,7 @@ describe("client.redis", function()
       end
       local hasty <close> = bind(plain { read_within = "300ms" })
       local function patient(word, ...)                          -- however long this machine takes for it
-        local ends, ok, value = task.now_ms() + 60000, nil, nil
+        local ends, ok, value = task.now_ms() + 60000
         repeat ok, value = pcall(hasty[word], hasty, ...) until ok or task.now_ms() > ends
         return value
       end
