@@ -256,6 +256,11 @@ static int push_next(lua_State *L, cursor *c, int names) {
 
 static int next_row(lua_State *L, cursor *c) {
     if (!c->next && c->row >= c->rows) {
+        if (!c->ended && !c->outstanding) {        /* the connection went while nothing was asked: nobody would wake us */
+            c->ended = true;
+            neap_err_set(&c->err, NEAP_E_CLOSED, "the connection to \"%s\" was lost before the last row", c->h->role);
+            c->err.retry = true;
+        }
         if (c->ended) return finish_rows(L, c);
         next_op *n = (next_op *)neap_op_new(L, sizeof *n, &next_class);
         n->c = c;

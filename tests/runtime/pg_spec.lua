@@ -296,6 +296,18 @@ describe("native.pg", function()
       end)
     end)
 
+    it("ends a stream whose connection is gone before the next rows were asked for", function()
+      T.run(function()
+        local connection <close> = reader()
+        local rows <close> = assert(connection:each("SELECT i FROM generate_series(1, 1500) i"))
+        connection:close()
+        task.deadline(2000)
+        for i = 1, 1000 do assert.same({ i = i }, rows()) end
+        local row, err = rows()
+        assert.same({ nil, "closed" }, { row, err.code })
+      end)
+    end)
+
     it("reports a server that goes away in the middle, and opens again afterwards", function()
       T.run(function()
         local connection <close> = reader()
