@@ -233,6 +233,7 @@ static void on_aside(void *arg, const neap_redis_value *v, const neap_err *err) 
 }
 
 int neap_redis_op_aside(lua_State *L, redis_op *op, int argc, const char *const *argv, const size_t *lens, int stage) {
+    if (!neap_redis_op_alive(op)) return neap_fail(L, &op->err);       /* another task closed it before this one went on */
     neap_redis_value_free(op->side);
     op->side = NULL;
     op->stage = stage;

@@ -191,6 +191,10 @@ static int ask_page(lua_State *L, redis_op *op, redis_scan *s) {
     const char *words[9] = {"SCAN", s->cursor, "MATCH", s->match, "COUNT", s->count};
     size_t lens[9];
     int count = 6;
+    if (!s->h) {
+        neap_err_set(&op->err, NEAP_E_CLOSED, "the scan was closed while a page was awaited");
+        return neap_fail(L, &op->err);
+    }
     if (s->type) words[count++] = "TYPE", words[count++] = s->type;
     for (int i = 0; i < count; i++) lens[i] = strlen(words[i]);
     return neap_redis_op_aside(L, op, count, words, lens, STAGE_READ);

@@ -148,6 +148,37 @@ describe("native.redis", function()
       end)
     end)
 
+    it("are refused to a task that asks on when another one has closed the connection", function()
+      T.run(function()
+        local conn = open()
+        local closing = task.spawn(function()
+          conn:read("GET", "x")
+          conn:close()
+        end)
+        local asking = task.spawn(function() return conn:pipeline { { "LCS", "a", "b" }, { "ZMSCORE", "a", "b" }, { "EXPIRETIME", "a" } } end)
+        assert.is_true(closing:join())
+        local ok, list, err = asking:join()
+        assert.same({ true, nil }, { ok, list })
+        assert.truthy(err.code == "closed" or err.code == "cancelled", err.code)
+      end)
+    end)
+
+    it("to a scan that is closed meanwhile are its end", function()
+      T.run(function()
+        fill(100, "k")
+        local conn <close> = open()
+        local asking
+        do
+          local keys <close> = conn:scan { match = "nothing*", count = 10 }
+          server.cli("client", "pause", "200", "ALL")
+          asking = task.spawn(function() return keys() end)
+          task.sleep(20)
+        end
+        local ok, key, err = asking:join()
+        assert.same({ true, nil, "closed" }, { ok, key, err.code })
+      end)
+    end)
+
     it("carry any bytes both ways", function()
       T.run(function()
         local conn <close> = open()
