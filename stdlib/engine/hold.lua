@@ -2,7 +2,8 @@
 --
 -- The lock goes with the connection; the hold is words on the target that stay when this process dies, so that every
 -- other user and host is told who has it and which command settles it. It is set before the first act and taken back
--- when nothing is owed. Two roles may name the same database: it is locked once.
+-- when nothing is owed; a target that is away just then is waited for, because what stays on it would keep everybody else away. Two
+-- roles may name the same database: it is locked once.
 
 local M = {}
 
@@ -12,7 +13,8 @@ local session = require("engine.session")
 local system = require("native.system")
 local task = require("native.task")
 
-local LOCK_MS, LOCK_PAUSE_MS = 10000, 100
+local LOCK_MS <const>, RELEASE_MS <const>, PAUSE_MS <const> = 10000, 30000, 100
+local AWAY <const> = { closed = true, unreachable = true, unknown = true, timeout = true }
 
 -- " as anna on iris", when a command must be given by somebody else or elsewhere than here.
 local function given_by(held)
@@ -43,7 +45,7 @@ local function lock(run, t, g)
     if ok then return end
     local own = run.owner_gone and err.message:find(run.run_id, 1, true)
     if not own or task.now_ms() > ends then error(in_use(t, g, err), 0) end
-    task.sleep(LOCK_PAUSE_MS)
+    task.sleep(PAUSE_MS)
   end
 end
 
@@ -89,10 +91,34 @@ function M.hold(run)
   for _, k in ipairs(kept_by(run)) do k.keeper.hold(k.target.object, words) end
 end
 
---- Nothing is owed any more.
+local function is_ours(run, k)
+  local held = k.keeper.held(k.target.object)
+  return held ~= nil and held:find("run " .. run.run_id, 1, true) ~= nil
+end
+
+-- The lock went with the connection that broke: what is there afterwards may be somebody else's.
+local function release(run, k)
+  local ends, lost = task.now_ms() + RELEASE_MS, false
+  while true do
+    local ok, err = pcall(function ()
+      if not lost or is_ours(run, k) then k.keeper.release(k.target.object) end
+    end)
+    if ok then return end
+    err, lost = raise.of(err), true
+    if not AWAY[err.code] or task.now_ms() > ends then error(err, 0) end
+    task.sleep(PAUSE_MS)
+  end
+end
+
+--- Nothing is owed any more. Raises what became of the first target that could not be given back; the others are.
 function M.release(run)
   if not (run.holding or run.resumed) then return end
-  for _, k in ipairs(kept_by(run)) do k.keeper.release(k.target.object) end
+  local first
+  for _, k in ipairs(kept_by(run)) do
+    local ok, err = pcall(release, run, k)
+    if not ok then first = first or raise.new(err.code, ("\"%s\": %s"):format(k.target.role, err.message), err.hint) end
+  end
+  if first then error(first, 0) end
 end
 
 return M

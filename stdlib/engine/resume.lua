@@ -251,14 +251,24 @@ local function give_up(run, err)
   return exit
 end
 
+-- It ended well, and a target was away when it was to be given back.
+local function give_back(ctx, run_id, fold)
+  return with_run(ctx, run_id, fold, function (run)
+    local exit, broken = run:finish(fold.ended.status, 0)
+    if broken then error(broken, 0) end
+    return exit
+  end)
+end
+
 --- `neap resume RUN`.
 ---@param ctx table the command's context, with run = id or prefix
 ---@return integer exit code
 function M.run(ctx)
   local run_id, fold, row = reopen(ctx)
   local ended = fold.ended and fold.ended.status
-  if row.status == "running" and (ended == "ok" or ended == "undone") then return seal_late(ctx, run_id, ended) end
   if ended == "ok" or ended == "undone" then
+    if fold.ended.keeps then return give_back(ctx, run_id, fold) end
+    if row.status == "running" then return seal_late(ctx, run_id, ended) end
     raise("usage", ("run %s ended: %s; there is nothing to resume"):format(run_id, ended), "Start a new run.")
   end
   return with_run(ctx, run_id, fold, function (run)

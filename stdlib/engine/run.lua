@@ -214,11 +214,14 @@ function Run:finish(status, exit, err)
   -- What is not yet on disk is not yet known to have been done: a target is not given back before.
   local recorded, why = pcall(self.record.sync, self.record)
   local keeps = status == "held" or status == "unknown" or #debts > 0
-  if recorded and not keeps then
-    local released, reason = pcall(hold.release, self)
-    if not released then body.notice = "the hold on a target could not be taken back: " .. tostring(reason) end
-  end
+  local released, left = true, nil
+  if recorded and not keeps then released, left = pcall(hold.release, self) end
   local ended, broken = pcall(function ()
+    if not released then
+      body.keeps, body.next = true, body.next or next_commands(self)
+      self.record:event("notice", "", { severity = "warning", from = "neap",
+        text = ("a target still says that this run keeps it; neap resume %s takes that away: %s"):format(self.run_id, raise.of(left).message) })
+    end
     self.record:event("end", "", body)
     self.record:sync()
   end)

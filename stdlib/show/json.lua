@@ -30,7 +30,7 @@ M.kinds = {
   { "told", "state (telling, told, nobody, failed), role, text: what people were told once" },
   { "signal", "name, count, meaning" },
   { "notice", "severity, text, from" },
-  { "end", "status (ok, failed, held, unknown, cancelled), exit, failed, message, hint, next" },
+  { "end", "status (ok, failed, held, unknown, cancelled), exit, failed, message, hint, keeps (a target could not be given back), next" },
 }
 
 local options = {

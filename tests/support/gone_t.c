@@ -366,7 +366,7 @@ static int gone_exec_early(lua_State *L) {
     neap_docker_exec_release(c.exec, true);
     neap_stream_write(c.input.stream, "x", 1, on_done, &c.input);
     neap_docker_exec_free(c.exec);
-    if (c.input.stream) neap_stream_free(c.input.stream);
+    neap_stream_free(c.input.stream);
     return finish(L, loop, &c.input);
 }
 
