@@ -279,12 +279,12 @@ if not the_way then
     local proxy <close> = T.proxy { port = at.postgres.real }
     local socket <close> = assert(net.tunnel(net.tcp("127.0.0.1", proxy:port()), { name = ".s.PGSQL.5432" }))
     local c <close> = pg { socket = socket:dir(), database = "postgres" }
+    up()
+    while not since do task.sleep(10) end
+    proxy:set { swap = at.postgres.other }               -- before it is asked beside the query: that goes to who is there now
     local runner = task.spawn(function ()
       c:exec("SELECT pg_sleep(300)")
     end)
-    up()
-    while not since do task.sleep(10) end
-    proxy:set { swap = at.postgres.other }
     up.told(until_true(function () return not c:is_open() end))
     runner:cancel "enough"
     runner:join()
