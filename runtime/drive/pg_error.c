@@ -58,7 +58,7 @@ static bool says(const char *text, const char *words) { return strstr(text, word
 static void refused(neap_err *err, PGconn *conn, const char *text) {
     bool database = says(text, "database \"") && says(text, "does not exist");
     bool full = says(text, "too many connections") || says(text, "remaining connection slots");
-    bool starting = says(text, "starting up") || says(text, "shutting down") || says(text, "in recovery mode");
+    bool starting = says(text, "the database system is ");         /* starting up, not yet accepting connections, shutting down, in recovery mode */
     if (database) {
         neap_err_set(err, NEAP_E_REMOTE, "%s", text);
         strcpy(err->sqlstate, "3D000");

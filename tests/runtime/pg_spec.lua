@@ -86,6 +86,16 @@ describe("native.pg", function()
       assert.equal("unreachable", refusal({ url = "postgresql://app@no-such-host.invalid/x" }).code)
     end)
 
+    -- The second one's words come only in the moment before a crash is recovered from, so a fake says them.
+    it("may be asked again when it only is not ready", function()
+      for _, words in ipairs { "starting up", "not yet accepting connections", "not accepting connections", "shutting down", "in recovery mode" } do
+        local fields = ("SFATAL\0VFATAL\0C57P03\0Mthe database system is %s\0\0"):format(words)
+        local fake <close> = T.peer { kind = "say", text = "E" .. (">I4"):pack(#fields + 4) .. fields }
+        local err = refusal({ url = ("postgresql://app@127.0.0.1:%d/x?sslmode=disable"):format(fake:port()) })
+        assert.same({ "unreachable", true, "57P03" }, { err.code, err.retry, err.sqlstate }, words .. ": " .. err.message)
+      end
+    end)
+
     it("gives up a server that never answers, in time", function()
       local silent <close> = T.proxy { port = 9, when = "never" }
       local began = T.now_ms()

@@ -42,28 +42,28 @@ static void say(int fd, const char *bytes, size_t len) {
     }
 }
 
-static void echo(int fd, const char *text) {
+static void echo(int fd, const char *text, size_t len) {
     static char bytes[65536];
     ssize_t n;
-    (void)text;
+    (void)text, (void)len;
     while ((n = read(fd, bytes, sizeof bytes)) > 0) say(fd, bytes, (size_t)n);
 }
 
-static void sink(int fd, const char *text) {
+static void sink(int fd, const char *text, size_t len) {
     static char bytes[65536];
     long long count = 0;
     ssize_t n;
-    (void)text;
+    (void)text, (void)len;
     while ((n = read(fd, bytes, sizeof bytes)) > 0) count += n;
     say(fd, bytes, (size_t)snprintf(bytes, sizeof bytes, "%lld", count));
 }
 
-static void silent(int fd, const char *text) {
-    (void)fd, (void)text;
+static void silent(int fd, const char *text, size_t len) {
+    (void)fd, (void)text, (void)len;
     for (;;) pause();
 }
 
-static void speak(int fd, const char *text) { say(fd, text, strlen(text)); }
+static void speak(int fd, const char *text, size_t len) { say(fd, text, len); }
 
 static void pause_1ms(void) { nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL); }
 
@@ -88,18 +88,18 @@ static bool was_read(int fd) {
 }
 
 /* A break that comes before is told by the dial instead, where the reader was slow. */
-static void reset(int fd, const char *text) {
+static void reset(int fd, const char *text, size_t len) {
     struct linger at_once = {1, 0};
-    say(fd, text, strlen(text));
+    say(fd, text, len);
     for (int i = 0; i < 60000 && !was_read(fd); i++) pause_1ms();
     setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
 }
 
 static const char *const kinds[] = {"echo", "sink", "silent", "say", "reset", "full", NULL};
-static void (*const acts[])(int fd, const char *text) = {echo, sink, silent, speak, reset};
+static void (*const acts[])(int fd, const char *text, size_t len) = {echo, sink, silent, speak, reset};
 enum { FULL = 5 };
 
-static void serve(int listener, int kind, const char *text) {
+static void serve(int listener, int kind, const char *text, size_t len) {
     signal(SIGCHLD, SIG_IGN);
     signal(SIGPIPE, SIG_IGN);
     for (;;) {
@@ -108,7 +108,7 @@ static void serve(int listener, int kind, const char *text) {
         if (fork() == 0) {
             prctl(PR_SET_PDEATHSIG, SIGKILL);
             close(listener);
-            acts[kind](fd, text);
+            acts[kind](fd, text, len);
             _exit(0);
         }
         close(fd);
@@ -155,7 +155,8 @@ static int peer(lua_State *L) {
     lua_getfield(L, 1, "kind");
     int kind = luaL_checkoption(L, -1, NULL, kinds);
     lua_getfield(L, 1, "text");
-    const char *text = luaL_optstring(L, -1, "");
+    size_t len;
+    const char *text = luaL_optlstring(L, -1, "", &len);
     lua_getfield(L, 1, "unix");
     const char *path = luaL_optstring(L, -1, NULL);
     handle *h = lua_newuserdatauv(L, sizeof *h, 0);
@@ -170,9 +171,9 @@ static int peer(lua_State *L) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (kind == FULL) fill(listener, h->port);
         close(ready[0]), close(ready[1]);
-        if (kind == FULL) silent(-1, NULL);
+        if (kind == FULL) silent(-1, NULL, 0);
         for (int fd = 3; fd < 1024; fd++) if (fd != listener) close(fd);
-        serve(listener, kind, text);
+        serve(listener, kind, text, len);
     }
     close(listener);
     close(ready[1]);
