@@ -1,6 +1,6 @@
 -- For cron: not one byte when all went well; when not, one page of at most forty lines that a person
 -- can act on, and whose last line is the command that goes on with the run. It carries the four facts
--- and the newest lines of the step that failed.
+-- and the newest lines of the step that failed. All went well but the giving back of a target: three lines, for the next run will be refused.
 local Story = require "show.story"
 local style = require "show.style"
 local text = require "show.text"
@@ -41,17 +41,17 @@ local function tail_lines(self)
   return table.move(lines, math.max(#lines - evidence_lines + 1, 1), #lines, 1, {})
 end
 
-local function head(story, s)
+local function head(story, s, what)
   local run = story.run
-  local line = ("neap: %s (%s) did not finish"):format(run.title, run.environment or "no environment")
-  return s:wrap(s:clean(line), s.width)
+  return s:wrap(s:clean(("neap: %s (%s) %s"):format(run.title, run.environment or "no environment", what)), s.width)
 end
+
+local function command(story, s) return "    " .. s:clean((story.ended.next or {})[1] or ("neap show " .. (story.run and story.run.run or ""))) end
 
 -- Middle of the page: facts are kept from their top, evidence from its end.
 local function page(self)
   local story, s = self.story, self.style
-  local top, facts = story.run and head(story, s) or {}, text.facts(story, s)
-  local last = "    " .. s:clean((story.ended.next or {})[1] or ("neap show " .. (story.run and story.run.run or "")))
+  local top, facts, last = story.run and head(story, s, "did not finish") or {}, text.facts(story, s), command(story, s)
   local out = {}
   local function add(lines) for _, line in ipairs(lines) do out[#out + 1] = line end end
   add(top)
@@ -69,12 +69,19 @@ local function page(self)
   return out
 end
 
+local function kept(self)
+  local out = head(self.story, self.style, "is done, and a target still says that the run keeps it")
+  table.move({ "", command(self.story, self.style) }, 1, 2, #out + 1, out)
+  return out
+end
+
 ---@param e table one event
 function Quiet:event(e)
   self.story:event(e)
   if e.kind == "step" and e.body.state == "begin" then self.tail = {} end
   if e.kind == "note" or e.kind == "notice" or e.kind == "check" then remember(self, e) end
-  if e.kind == "end" and not self.story:well() then self.write(table.concat(page(self), "\n") .. "\n") end
+  if e.kind ~= "end" or (self.story:well() and not e.body.keeps) then return end
+  self.write(table.concat(self.story:well() and kept(self) or page(self), "\n") .. "\n")
 end
 
 ---Earlier records of a run that is resumed: known, not told again.

@@ -137,6 +137,9 @@ describe("show.quiet", function()
   it("writes not one byte when all is well", function()
     assert.equal("", told("quiet", { width = 80 }, showcase.good()).text())
     assert.equal("", told("quiet", { width = 80 }, showcase.resumed()).text())
+    local kept = showcase.good()
+    kept[#kept].body.keeps, kept[#kept].body.next = true, { "neap resume 7f3a" }
+    assert.matches("^neap: .* is done, and a target still says\nthat the run keeps it\n\n    neap resume 7f3a\n$", told("quiet", { width = 80 }, kept).text())
   end)
 
   it("writes one page on failure that ends with the resume command", function()
