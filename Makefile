@@ -146,10 +146,10 @@ check-long: deps
 	$(Q)NEAP_TEST_EXCLUDE= NEAP_TEST_LIMIT=6h sh tests/support/test.sh build/debug/neap-test ./neap
 
 # AddressSanitizer and UBSan, without the tests that move gigabytes or kill -9. What is freed stays for a while, so specs that
-# see ASAN_OPTIONS do not count memory.
+# see ASAN_OPTIONS do not count memory, and the suite may take three times as long.
 check-asan: deps tools
 	$(Q)$(MAKE) -j$(JOBS) KIND=asan binary test-interpreter
-	$(Q)ASAN_OPTIONS=quarantine_size_mb=32 NEAP_TEST_EXCLUDE=bulk,kill,long sh tests/support/test.sh build/asan/neap-test build/asan/neap
+	$(Q)ASAN_OPTIONS=quarantine_size_mb=32 NEAP_TEST_EXCLUDE=bulk,kill,long NEAP_TEST_LIMIT=2h sh tests/support/test.sh build/asan/neap-test build/asan/neap
 
 # What the tests reach, per floor; fails when the guard and the journal are below 95 % of branches, exceptions named.
 cover: deps tools
