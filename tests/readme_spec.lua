@@ -73,7 +73,7 @@ local function run(place, block)
   local running = servers.neap.start(words, { env = env })
   suite.write(place.dir .. "/pid", tostring(running:pid()))
   running:shut()
-  local result = running:finish(120000)
+  local result = running:finish(600000)
   local shown = result.out .. result.err
   if words[1] == "run" then place.runs[#place.runs + 1] = shown:match("run (%x%x%x%x%x%x%x%x%x%x%x%x)") end
   return pretty(shown, place) .. (dies and "\nKilled" or "")
