@@ -8,14 +8,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <time.h>
 
 #include "base/json.h"
 
 /* field 22 of stat is when the process began; the name in parentheses may hold anything */
 #define BEGAN "neap_b(){ read -r neap_s </proc/$1/stat && set -- ${neap_s##*\\) } && neap_t=${20} neap_z=$1; }; "
 
-static const char wrapper[] =
-    BEGAN "neap_b $$ 2>/dev/null; echo \"$0 $$ ${neap_t:-0}\"; read -r neap_g && exec \"$@\"; exit 125";
+#define GREET BEGAN "neap_b $$ 2>/dev/null; echo \"$0 $$ ${neap_t:-0}\"; "
+
+static const char held_wrapper[] = GREET "read -r neap_g && exec \"$@\"; exit 125";
+static const char wrapper[] = GREET "exec \"$@\"; exit 125";
 
 /* A number that is used again belongs to a later process; a group outlives its leader. */
 static const char signaller[] =
@@ -62,8 +65,8 @@ static void add_list(neap_buf *out, const char *name, const char *const *list) {
     neap_buf_addc(out, ']');
 }
 
-static void write_body(neap_buf *out, const neap_docker_exec_options *o, const char *const *argv) {
-    neap_buf_adds(out, "{\"AttachStdin\":true,\"AttachStdout\":true,\"AttachStderr\":true,\"Tty\":false");
+static void write_body(neap_buf *out, const neap_docker_exec_options *o, const char *const *argv, bool input) {
+    neap_buf_addf(out, "{\"AttachStdin\":%s,\"AttachStdout\":true,\"AttachStderr\":true,\"Tty\":false", input ? "true" : "false");
     add_list(out, "Cmd", argv);
     add_list(out, "Env", o->env);
     neap_json_member(out, "User", o->user);
@@ -75,10 +78,10 @@ static void write_bodies(neap_docker_exec *x, const neap_docker_exec_options *o)
     int count = 0;
     while (o->argv[count]) count++;
     const char **argv = neap_zalloc(sizeof *argv * ((size_t)count + 5));
-    argv[0] = "sh", argv[1] = "-c", argv[2] = wrapper, argv[3] = x->token;
+    argv[0] = "sh", argv[1] = "-c", argv[2] = x->held ? held_wrapper : wrapper, argv[3] = x->token;
     memcpy(argv + 4, o->argv, sizeof *argv * (size_t)count);
-    write_body(&x->wrapped, o, argv);
-    write_body(&x->bare, o, o->argv);
+    write_body(&x->wrapped, o, argv, x->held);
+    write_body(&x->bare, o, o->argv, x->input);
     free(argv);
 }
 
@@ -107,7 +110,7 @@ static void tell_created(neap_docker_exec *x, const neap_err *err) {
 static void tell_begun(neap_docker_exec *x, const neap_err *err) {
     x->told = 2;
     if (x->events.begun) x->events.begun(x->arg, err);
-    else if (!err) neap_docker_exec_release(x, false);
+    else if (!err) neap_docker_exec_release(x);
 }
 
 /* Nothing of the command ran. Who did not ask for the earlier events hears it as the end. */
@@ -124,6 +127,18 @@ void neap_exec_refuse(neap_docker_exec *x, const neap_err *err) {
 
 /* Creating ----------------------------------------------------------------------------------------- */
 
+/* When the Engine answered, by its own clock: seconds since 1970; 0 where it does not say so. */
+static long long date_of(const neap_docker_answer *a) {
+    char text[64];
+    struct tm tm = {0};
+    size_t len;
+    const char *date = neap_http1_header(a->head, "Date", &len);
+    if (!date || len >= sizeof text) return 0;
+    memcpy(text, date, len);
+    text[len] = 0;
+    return strptime(text, "%a, %d %b %Y %H:%M:%S GMT", &tm) ? timegm(&tm) : 0;
+}
+
 static void on_created(void *arg, const neap_docker_answer *a, const neap_err *err) {
     neap_docker_exec *x = arg;
     neap_err bad = NEAP_ERR_INIT;
@@ -135,6 +150,7 @@ static void on_created(void *arg, const neap_docker_answer *a, const neap_err *e
     if (answer && !id) neap_err_set(&bad, NEAP_E_PROTOCOL, "the Engine made an exec without an id");
     if (id) free(x->id), x->id = neap_strdup(id);
     json_decref(answer);
+    x->created = date_of(a);
     if (bad.code) {
         neap_exec_refuse(x, &bad);
         neap_err_close(&bad);
@@ -172,6 +188,17 @@ static void on_looked(void *arg, const neap_docker_answer *a, const neap_err *er
     neap_err_close(&bad);
 }
 
+static void look(neap_docker_exec *x) {
+    neap_buf target = NEAP_BUF_INIT;
+    neap_buf_adds(&target, "/containers/");
+    neap_docker_encode(&target, x->container);
+    neap_buf_adds(&target, "/json");
+    x->call = neap_docker_get(x->engine, target.data, on_looked, x);
+    neap_buf_close(&target);
+}
+
+static bool is_full_id(const char *text) { return strlen(text) == 64 && strspn(text, "0123456789abcdef") == 64; }
+
 static void on_refused(void *arg) {
     neap_docker_exec *x = arg;
     neap_exec_refuse(x, &x->failure);
@@ -187,6 +214,8 @@ neap_docker_exec *neap_docker_exec_new(neap_docker *e, const neap_docker_exec_op
     x->lost = x->failure = (neap_err)NEAP_ERR_INIT;
     x->plain = o->plain;
     x->reads = o->reads;
+    x->input = o->input;
+    x->held = x->input || !x->reads;
     x->container = neap_strdup(o->container);
     x->user = o->user ? neap_strdup(o->user) : NULL;
     make_token(x->token);
@@ -197,12 +226,8 @@ neap_docker_exec *neap_docker_exec_new(neap_docker *e, const neap_docker_exec_op
         return x;
     }
     write_bodies(x, o);
-    neap_buf target = NEAP_BUF_INIT;
-    neap_buf_adds(&target, "/containers/");
-    neap_docker_encode(&target, o->container);
-    neap_buf_adds(&target, "/json");
-    x->call = neap_docker_get(e, target.data, on_looked, x);
-    neap_buf_close(&target);
+    if (x->reads && is_full_id(x->container)) create(x);
+    else look(x);
     return x;
 }
 
@@ -281,14 +306,16 @@ static void on_let_go(void *arg, const neap_err *err) {
     neap_exec_open_input(arg);
 }
 
-void neap_docker_exec_release(neap_docker_exec *x, bool input) {
-    x->input = input && !x->out[0].gone;
-    x->unborn = x->state != HELD;                    /* it has ended meanwhile: how, is being asked */
-    if (x->unborn) return;
+void neap_docker_exec_release(neap_docker_exec *x) {
+    x->unborn = x->state != HELD && x->held;
+    if (x->state != HELD) return;                    /* it has ended meanwhile: how, is being asked */
     x->state = RUNNING;
     if (x->plain) { hijack(x); return; }
-    neap_stream_write(x->wire, "\n", 1, on_let_go, x);
+    neap_exec_hold(x);
+    if (x->held) neap_stream_write(x->wire, "\n", 1, on_let_go, x);
+    else neap_exec_open_input(x);
     neap_exec_pull(x);
+    neap_exec_release(x);
 }
 
 /* Questions ---------------------------------------------------------------------------------------- */

@@ -4,7 +4,7 @@
  *                          ├ running: asked again, as long as it runs (a command may close its outputs and work on)
  *                          ├ not running, null: asked again for ten seconds, then unknown
  *                          ├ 404: unknown
- *                          └ no answer: as null; no word at all for eight seconds after a wire that broke, or thirty after one that ended: unknown
+ *                          └ no answer: as null; no word at all for six seconds after a wire that broke, or thirty after one that ended: unknown
  *
  * A container that stops takes its commands along with KILL, and the Engine may tell of their end before its own: where a command was
  * killed, and not by us, it is compared for a second whether its container goes on. A read that ended by itself is not compared: what it
@@ -17,8 +17,9 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "drive/docker_log.h"
 
-enum { PATIENCE_MS = 10000, SILENCE_MS = 30000, LOST_MS = 8000, FIRST_MS = 2, LONGEST_MS = 500, LAST_MS = 5000,
+enum { PATIENCE_MS = 10000, SILENCE_MS = 30000, LOST_MS = 6000, FIRST_MS = 2, LONGEST_MS = 500, LAST_MS = 5000,
        KILLED = 128 + 9, SETTLE_MS = 1000, LOOK_MS = 50 };
 
 void neap_exec_finish(neap_docker_exec *x, int status, neap_err *failure) {
@@ -57,6 +58,16 @@ static bool may_be_stopping(const neap_docker_exec *x) {
     return x->status == KILLED && !x->kills && neap_clock_mono_ms() - x->asked < SETTLE_MS;
 }
 
+/* Why it may be another one, or NULL. A read was created without a look at its container; so the container must have been started in an
+ * earlier second than the exec was created. */
+static const char *other_run(const neap_docker_exec *x, const char *started) {
+    char since[NEAP_DOCKER_TIME_SIZE];
+    if (x->started) return strcmp(started, x->started) == 0 ? NULL : "its container was started again meanwhile";
+    if (!x->created) return "the Engine does not say when it created it";
+    bool earlier = neap_docker_time(started, since) && strtoll(since, NULL, 10) < x->created;
+    return earlier ? NULL : "its container was started again meanwhile, or in the second in which the command was";
+}
+
 static void on_compared(void *arg, const neap_docker_answer *a, const neap_err *err) {
     neap_docker_exec *x = arg;
     neap_err bad = NEAP_ERR_INIT;
@@ -65,7 +76,7 @@ static void on_compared(void *arg, const neap_docker_answer *a, const neap_err *
     const char *started = json_string_value(json_object_get(state, "StartedAt"));
     if (err && err->status == 404) finish_unknown(x, "its container is gone");
     else if (!answer || !started) finish_unknown(x, err ? err->message : "the Engine does not describe its container");
-    else if (strcmp(started, x->started) != 0) finish_unknown(x, "its container was started again meanwhile");
+    else if (other_run(x, started)) finish_unknown(x, other_run(x, started));
     else if (!json_is_true(json_object_get(state, "Running"))) finish_unknown(x, "its container has stopped");
     else if (x->lost.code) finish_unknown(x, x->lost.message);
     else if (may_be_stopping(x)) neap_timer_start(x->pause, LOOK_MS);

@@ -34,7 +34,10 @@ local function code(value) return { "GET /v1.41/exec/e1/json", answer("200 OK", 
 local function with(rules, fn)
   local path = suite.temp() .. "/fake.sock"
   local fake <close> = T.fake_engine(path, rules) -- luacheck: ignore 211
-  T.run(function() fn(docker.open(net.unix(path), { role = "box" })) end)
+  T.run(function()
+    task.deadline(60000)                                                -- an answer that never comes fails the test
+    fn(docker.open(net.unix(path), { role = "box" }))
+  end)
 end
 
 local function records(kind)
@@ -163,6 +166,19 @@ describe("native.docker on a fake Engine", function()
       after(answer("200 OK", text.json { Id = ID, State = { StartedAt = "2026-01-02T03:04:05.6Z", Running = false } }), "has stopped")
       after(answer("404 Not Found", '{"message":"No such container"}'), "gone")
     end)
+
+    -- Nobody looks at the container before a read; so its clock must tell, which counts seconds.
+    it("of a read that was killed is known where its container was started before it, by the Engine's clock", function()
+      local function created(date) return { CREATE[1], answer("201 Created", '{"Id":"e1"}', date and "Date: Fri, 02 Jan 2026 " .. date .. " GMT\r\n") } end
+      local function killed(date, check)
+        with({ PING, INFO, CONTAINER, created(date), started(""), code("137") }, function(engine) check(engine:read { container = ID, argv = { "true" } }) end)
+      end
+      killed("03:04:06", function(r) assert.equal(137, r.status) end)
+      killed("03:04:05", refused("remote", "started again meanwhile, or in the second"))
+      killed("03:04:04", refused("remote", "started again meanwhile, or in the second"))
+      killed(nil, refused("remote", "does not say when"))
+      killed("soon", refused("remote", "does not say when"))
+    end)
   end)
 
   describe("the output", function()
@@ -178,6 +194,15 @@ describe("native.docker on a fake Engine", function()
     it("that ends inside a frame, or is no frame, is unknown", function()
       run({ started(frame(1, "whole"):sub(1, -3)), code("0") }, refused("unknown", "in the middle of the output"), true)
       run({ started("Unable to find\r\n"), code("0") }, refused("unknown", "no frames"), true)
+    end)
+
+    -- A read without input is not held, and the Engine copies its two streams side by side.
+    it("of a read is sorted where it comes with its greeting, or before it", function()
+      local both = { "POST /v1.41/exec/e1/start", UPGRADED .. frame(2, "early ") .. GREETING .. frame(2, "late") .. frame(1, "out") }
+      run({ both, code("0") }, function(r) assert.same({ "out", "early late" }, { r.out, r.err }) end)
+      both.bytes = 1
+      run({ both, code("0") }, function(r) assert.same({ "out", "early late" }, { r.out, r.err }) end)
+      run({ { both[1], UPGRADED .. frame(2, ("e"):rep(300 * 1024)) .. GREETING .. frame(1, "out") }, code("0") }, function(r) assert.same({ "out", 300 * 1024 }, { r.out, #r.err }) end)
     end)
 
     it("that a container's shell prints before the greeting is passed over", function()
