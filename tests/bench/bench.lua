@@ -51,15 +51,17 @@ function M.median(list)
   return #sorted % 2 == 1 and sorted[half] or (sorted[half] + sorted[half + 1]) / 2
 end
 
---- Run the programs in turns. Each is { name, function () -> Measured }.
+--- Run the programs in turns, every second one backwards: who is always behind the same neighbour pays for what that leaves to be done (measured
+--- with one program under two names: up to 12 % of the processor). Each is { name, function () -> Measured }.
 ---@param rounds integer
 ---@param programs table[]
 ---@return table<string, Measured[]> samples by name
 function M.turns(rounds, programs)
   local samples = {}
   for _, program in ipairs(programs) do samples[program[1]] = {} end
-  for _ = 1, rounds do
-    for _, program in ipairs(programs) do
+  for round = 1, rounds do
+    for i = 1, #programs do
+      local program = programs[round % 2 == 1 and i or #programs + 1 - i]
       local list = samples[program[1]]
       os.execute("sync")
       list[#list + 1] = program[2]()
@@ -73,6 +75,17 @@ function M.ratio(samples, one, other, field)
   local list = {}
   for i, sample in ipairs(samples[one]) do list[i] = sample[field or "seconds"] / samples[other][i][field or "seconds"] end
   return M.median(list)
+end
+
+--- What a program took more than another in the same turn, as samples of their own: a run's stream, say, without its start.
+---@param samples table<string, Measured[]>
+---@param name string the new samples are called `name .. " alone"`
+---@param base string
+---@param field string
+function M.alone(samples, name, base, field)
+  local list = {}
+  for i, sample in ipairs(samples[name]) do list[i] = { [field] = sample[field] - samples[base][i][field] } end
+  samples[name .. " alone"] = list
 end
 
 --- Median of a field.

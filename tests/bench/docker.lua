@@ -39,6 +39,9 @@ end
 
 local function limit(count, ...) return bench.measure { bench.root .. "/build/bench/docker", engine.socket, box.id, tostring(count), ... } end
 
+-- What a command needs in the container that can be ended from here: a shell that says which process it is before it becomes the command.
+local KEPT <const> = "echo $$; exec true"
+
 -- EXECS calls of the docker program as one measurement.
 local function program()
   local all = { wall = 0, cpu = 0, peak = 0, seconds = 0 }
@@ -57,14 +60,16 @@ local function execs(place)
   bench.section(("Docker: %d commands in a container, one after another"):format(EXECS))
   place.book("exec", EXEC:format(EXECS))
   place.book("none", EXEC:format(0))
-  local samples = bench.turns(math.min(bench.rounds, 5), {
+  local samples = bench.turns(bench.rounds, {
     { "limit", function () return limit(EXECS, "true") end },
+    { "kept", function () return limit(EXECS, "sh", "-c", KEPT) end },
     { "neap", function () return place.neap("exec", { steps = true }) end },
     { "none", function () return place.neap("none", { steps = true }) end },
     { "docker", program },
   })
   local cpu = (bench.middle(samples, "neap", "cpu") - bench.middle(samples, "none", "cpu")) / (ASKED * EXECS) * 1e3
-  bench.line("neap / limit, time", bench.ratio(samples, "neap", "limit"), { most = 1.05 }, ("%.1f ms each"):format(bench.middle(samples, "neap") / EXECS * 1e3))
+  bench.line("neap / limit, time", bench.ratio(samples, "neap", "limit"), {}, ("%.1f ms each"):format(bench.middle(samples, "neap") / EXECS * 1e3))
+  bench.line("neap / limit whose commands can be ended, time", bench.ratio(samples, "neap", "kept"), { most = 1.05 })
   bench.line("neap, processor for one", cpu, { most = 1, unit = "ms" }, ("limit %.2f ms, with its start"):format(bench.middle(samples, "limit", "cpu") / EXECS * 1e3))
   bench.line("docker exec / neap", bench.ratio(samples, "docker", "neap"), { least = 1.25 })
 end

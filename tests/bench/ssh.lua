@@ -207,7 +207,7 @@ local h, f = target.host "h", target.folder "f"
 step "Put" {
   within = "10m",
   act = function ()
-    local from <close> = f:open "zero.bin"
+    local from <close> = f:open "%s"
     local command <close> = h:start({ "sh", "-c", "cat >/dev/null" }, { bulk = %s })
     from:pipe(command:stdin())
     command:stdin():shut()
@@ -219,8 +219,11 @@ step "Put" {
 
 local function bulk_place(fields)
   local place = bench.folder_place(('h = host { ssh = "127.0.0.1", config = "%s", %s }'):format(config, fields))
-  place.book("get", GET:format(MIB << 20, fields == "" and "true" or "false", MIB << 20))
-  place.book("put", PUT:format(fields == "" and "true" or "false"))
+  local bulk = fields == "" and "true" or "false"
+  place.book("get", GET:format(MIB << 20, bulk, MIB << 20))
+  place.book("get-nothing", GET:format(0, bulk, 0))
+  place.book("put", PUT:format("zero.bin", bulk))
+  place.book("put-nothing", PUT:format("empty.bin", bulk))
   assert(os.execute(("head -c %d /dev/zero >%s/zero.bin"):format(MIB << 20, place.files)))
   return place
 end
@@ -231,7 +234,10 @@ local function compare(what, samples)
   bench.line(what .. ": neap / limit, time", bench.ratio(samples, "neap", "limit"), {}, rate(samples, "neap"))
   bench.line(what .. ": neap / limit, processor", bench.ratio(samples, "neap", "limit", "cpu"), {})
   bench.line(what .. ": neap / limit that does the same, time", bench.ratio(samples, "neap", "proven"), { most = 1.05 })
-  bench.line(what .. ": neap / limit that does the same, processor", bench.ratio(samples, "neap", "proven", "cpu"), { most = 1.05 })
+  bench.alone(samples, "neap", "neap, nothing", "cpu")
+  bench.alone(samples, "proven", "proven, nothing", "cpu")
+  bench.line(what .. ": neap / limit that does the same, processor", bench.ratio(samples, "neap alone", "proven alone", "cpu"), { most = 1.05 },
+    ("%.2fx with the start of both"):format(bench.ratio(samples, "neap", "proven", "cpu")))
   bench.line(what .. ": ssh / neap in bulk, time", bench.ratio(samples, "ssh", "bulk"), { least = 0.9 }, rate(samples, "bulk"))
   bench.line(what .. ", in bulk: peak memory", bench.middle(samples, "bulk", "peak"), { most = 16, unit = "MB" }, ("else %.1f MB"):format(bench.middle(samples, "neap", "peak")))
 end
@@ -247,17 +253,21 @@ function M.bulk()
     words[#words + 1], words[#words + 2], words[#words + 3] = command, file, proven
     return limit(table.unpack(words))
   end
-  local get = ("head -c %d /dev/zero"):format(MIB << 20)
-  compare("down", bench.turns(math.min(bench.rounds, 3), {
+  local get, none = ("head -c %d /dev/zero"):format(MIB << 20), suite.write(ours.files .. "/empty.bin", "")
+  compare("down", bench.turns(bench.rounds, {
     { "limit", function () return one("get", get, ours.files .. "/limit.bin") end },
     { "proven", function () return one("get", get, ours.files .. "/limit.bin", "proven") end },
+    { "proven, nothing", function () return one("get", "true", ours.files .. "/limit.bin", "proven") end },
+    { "neap, nothing", function () return ours.neap("get-nothing", { steps = true }) end },
     { "neap", function () return ours.neap("get", { steps = true }) end },
     { "bulk", function () return program.neap("get", { steps = true }) end },
     { "ssh", function () return bench.measure { "sh", "-c", ("%s %s >%s/ssh.bin"):format(ssh, get, ours.files) } end },
   }))
-  compare("up", bench.turns(math.min(bench.rounds, 3), {
+  compare("up", bench.turns(bench.rounds, {
     { "limit", function () return one("put", "cat >/dev/null", ours.files .. "/zero.bin") end },
     { "proven", function () return one("put", "cat >/dev/null", ours.files .. "/zero.bin", "proven") end },
+    { "proven, nothing", function () return one("put", "cat >/dev/null", none, "proven") end },
+    { "neap, nothing", function () return ours.neap("put-nothing", { steps = true }) end },
     { "neap", function () return ours.neap("put", { steps = true }) end },
     { "bulk", function () return program.neap("put", { steps = true }) end },
     { "ssh", function () return bench.measure { "sh", "-c", ("%s 'cat >/dev/null' <%s/zero.bin"):format(ssh, ours.files) } end },
