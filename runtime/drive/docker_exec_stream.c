@@ -189,15 +189,6 @@ static void stop_output(exec_output *o) {
     neap_err_close(&err);
 }
 
-static void output_write(neap_stream *s, const char *data, size_t len, neap_stream_done_fn done, void *arg) {
-    (void)s, (void)data, (void)len;
-    neap_err err = NEAP_ERR_INIT;
-    neap_err_set(&err, NEAP_E_USAGE, "the output of a command can only be read");
-    done(arg, &err);
-    neap_err_close(&err);
-}
-
-static void output_shut(neap_stream *s, neap_stream_done_fn done, void *arg) { output_write(s, NULL, 0, done, arg); }
 static void output_stop(neap_stream *s) { stop_output((exec_output *)s); }
 
 static void output_free(neap_stream *s) {
@@ -298,7 +289,7 @@ static void input_free(neap_stream *s) {
 }
 
 static const neap_stream_class input_class = {"exec input", input_read, input_write, input_shut, input_stop, input_free};
-static const neap_stream_class output_class = {"exec output", output_read, output_write, output_shut, output_stop, output_free};
+static const neap_stream_class output_class = {"exec output", output_read, neap_stream_write_refused, neap_stream_shut_nothing, output_stop, output_free};
 
 void neap_exec_open_streams(neap_docker_exec *x) {
     for (int n = 0; n < 3; n++) {

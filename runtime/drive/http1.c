@@ -307,11 +307,8 @@ static void face_read(neap_stream *s, size_t most, neap_stream_read_fn got, void
 
 static void face_write(neap_stream *s, const char *data, size_t len, neap_stream_done_fn done, void *arg) {
     neap_http1 *h = (neap_http1 *)s;
-    if (h->parse.status == 101) { neap_stream_write(h->wire, data, len, done, arg); return; }
-    neap_err err = NEAP_ERR_INIT;
-    neap_err_set(&err, NEAP_E_USAGE, "the body of an answer can only be read");
-    done(arg, &err);
-    neap_err_close(&err);
+    if (h->parse.status == 101) neap_stream_write(h->wire, data, len, done, arg);
+    else neap_stream_write_refused(s, data, len, done, arg);
 }
 
 static void face_shut(neap_stream *s, neap_stream_done_fn done, void *arg) {

@@ -70,25 +70,6 @@ static void body_read(neap_stream *s, size_t most, neap_stream_read_fn got, void
     neap_timer_start(b->later, 0);
 }
 
-static void refuse(neap_stream_done_fn done, void *arg) {
-    neap_err err = NEAP_ERR_INIT;
-    neap_err_set(&err, NEAP_E_USAGE, "an answer can only be read");
-    done(arg, &err);
-    neap_err_close(&err);
-}
-
-static void body_write(neap_stream *s, const char *data, size_t len, neap_stream_done_fn done, void *arg) {
-    (void)s;
-    (void)data;
-    (void)len;
-    refuse(done, arg);
-}
-
-static void body_shut(neap_stream *s, neap_stream_done_fn done, void *arg) {
-    (void)s;
-    refuse(done, arg);
-}
-
 static void body_stop(neap_stream *s) {
     http_body *b = (http_body *)s;
     neap_stream_read_fn got = b->got;
@@ -108,7 +89,7 @@ static void body_free(neap_stream *s) {
     free(b);
 }
 
-static const neap_stream_class body_class = {"http", body_read, body_write, body_shut, body_stop, body_free};
+static const neap_stream_class body_class = {"http", body_read, neap_stream_write_refused, neap_stream_shut_nothing, body_stop, body_free};
 
 void http_stream_news(neap_http_request *r) {
     if (!r->whole_head || http_is_hop(r)) {

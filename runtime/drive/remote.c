@@ -265,19 +265,6 @@ static void errors_read(neap_stream *s, size_t most, neap_stream_read_fn got, vo
     if (e->owner) pump(e->owner);                    /* it may hear the end at once: whoever is told of it may free the stream */
 }
 
-static void errors_write(neap_stream *s, const char *data, size_t len, neap_stream_done_fn done, void *arg) {
-    neap_err err = NEAP_ERR_INIT;
-    (void)s, (void)data, (void)len;
-    neap_err_set(&err, NEAP_E_USAGE, "this stream can only be read");
-    done(arg, &err);
-    neap_err_close(&err);
-}
-
-static void errors_shut(neap_stream *s, neap_stream_done_fn done, void *arg) {
-    (void)s;
-    done(arg, NULL);
-}
-
 static void errors_stop(neap_stream *s) {
     errors *e = (errors *)s;
     neap_stream_read_fn got = e->got;
@@ -301,7 +288,7 @@ static void errors_free(neap_stream *s) {
     free_errors(e);
 }
 
-static const neap_stream_class errors_class = {"remote stderr", errors_read, errors_write, errors_shut, errors_stop, errors_free};
+static const neap_stream_class errors_class = {"remote stderr", errors_read, neap_stream_write_refused, neap_stream_shut_nothing, errors_stop, errors_free};
 
 /* What was said goes to who wants it; the first of it is kept for an error. */
 static void pass_on(neap_remote *r, const neap_buf *plain) {

@@ -108,19 +108,6 @@ static void output_read(neap_stream *s, size_t most, neap_stream_read_fn got, vo
     else serve(o);
 }
 
-static void output_write(neap_stream *s, const char *data, size_t len, neap_stream_done_fn done, void *arg) {
-    neap_err err = NEAP_ERR_INIT;
-    (void)s, (void)data, (void)len;
-    neap_err_set(&err, NEAP_E_USAGE, "this stream can only be read");
-    done(arg, &err);
-    neap_err_close(&err);
-}
-
-static void output_shut(neap_stream *s, neap_stream_done_fn done, void *arg) {
-    (void)s;
-    done(arg, NULL);
-}
-
 static void output_stop(neap_stream *s) {
     neap_remote_output *o = (neap_remote_output *)s;
     neap_err err = NEAP_ERR_INIT;
@@ -143,7 +130,7 @@ static void output_free(neap_stream *s) {
     free(o);
 }
 
-static const neap_stream_class output_class = {"remote stdout", output_read, output_write, output_shut, output_stop, output_free};
+static const neap_stream_class output_class = {"remote stdout", output_read, neap_stream_write_refused, neap_stream_shut_nothing, output_stop, output_free};
 
 neap_remote_output *neap_remote_output_new(neap_loop *loop, neap_stream *below, const char *nonce, const char *place, neap_remote_output **slot) {
     neap_remote_output *o = neap_zalloc(sizeof *o);

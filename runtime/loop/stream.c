@@ -259,3 +259,16 @@ neap_stream *neap_stream_of_fd(neap_loop *loop, int fd) {
     }
     return &c->stream;
 }
+
+void neap_stream_write_refused(neap_stream *s, const char *data, size_t len, neap_stream_done_fn done, void *arg) {
+    neap_err err = NEAP_ERR_INIT;
+    (void)s, (void)data, (void)len;
+    neap_err_set(&err, NEAP_E_USAGE, "this stream can only be read");
+    done(arg, &err);
+    neap_err_close(&err);
+}
+
+void neap_stream_shut_nothing(neap_stream *s, neap_stream_done_fn done, void *arg) {
+    (void)s;
+    done(arg, NULL);
+}
