@@ -117,7 +117,7 @@ describe("a runbook on hosts", function ()
 
   local function on_hosts(name, fn)
     it(name, function ()
-      if not list.hermes.uid then return pending("only root can give the servers accounts with homes of their own") end
+      if not list.hermes.uid then return pending("the servers have no accounts of their own here: that takes root, and mount namespaces") end
       fn()
     end)
   end

@@ -105,6 +105,15 @@ describe("who is told something of the ssh program", function()
 end)
 
 describe("a stream that another task uses", function()
+  -- Its reader has taken what it could, and moves no more.
+  local function await_full(stream)
+    local moved = -1
+    while moved ~= stream:moved() or moved == 0 do
+      moved = stream:moved()
+      task.sleep(20)
+    end
+  end
+
   it("may be closed while it is copied to", function()
     local dir = suite.temp()
     T.run(function()
@@ -134,11 +143,7 @@ describe("a stream that another task uses", function()
         local scope <close> = assert(file.open(dir .. "/big", "r"))
         source = scope
         copying = task.spawn(function() return source:pipe(sink:stdin()) end)
-        local moved = -1
-        while moved ~= source:moved() or moved == 0 do
-          moved = source:moved()
-          task.sleep(20)
-        end
+        await_full(source)
       end
       local ok, moved, err = copying:join()
       assert.is_true(ok)
@@ -157,11 +162,7 @@ describe("a stream that another task uses", function()
         running = task.spawn(function()
           return process.run { argv = { "sh", "-c", "while [ ! -e go ]; do sleep 0.02; done; exec cat" }, cwd = dir, stdin = source }
         end)
-        local moved = -1
-        while moved ~= source:moved() or moved == 0 do
-          moved = source:moved()
-          task.sleep(20)
-        end
+        await_full(source)
       end
       suite.write(dir .. "/go", "")
       local ok, result, err = running:join()
