@@ -38,7 +38,7 @@ static int look(lua_State *L, neap_gate *g) {
     docker_command *c = (docker_command *)g;
     neap_docker_exec_options o = {.container = c->base.container, .argv = (const char *const *)c->command.argv,
                                   .env = (const char *const *)c->command.env, .user = c->user, .workdir = c->workdir,
-                                  .input = c->input, .reads = c->command.reads};
+                                  .reads = c->command.reads};
     c->stage = DOCKER_LOOKING;
     c->slot->status = -1;
     c->slot->err = (neap_err)NEAP_ERR_INIT;
@@ -75,7 +75,7 @@ static int release(lua_State *L, docker_command *c) {
     c->stage = DOCKER_RUNNING;
     c->released = true;
     neap_op_rearm(&c->base.gate.op);
-    neap_docker_exec_release(c->slot->exec);
+    neap_docker_exec_release(c->slot->exec, c->input);
     return c->go(L, c);
 }
 

@@ -15,10 +15,8 @@
 /* field 22 of stat is when the process began; the name in parentheses may hold anything */
 #define BEGAN "neap_b(){ read -r neap_s </proc/$1/stat && set -- ${neap_s##*\\) } && neap_t=${20} neap_z=$1; }; "
 
-#define GREET BEGAN "neap_b $$ 2>/dev/null; echo \"$0 $$ ${neap_t:-0}\"; "
-
-static const char held_wrapper[] = GREET "read -r neap_g && exec \"$@\"; exit 125";
-static const char wrapper[] = GREET "exec \"$@\"; exit 125";
+static const char wrapper[] =
+    BEGAN "neap_b $$ 2>/dev/null; echo \"$0 $$ ${neap_t:-0}\"; read -r neap_g && exec \"$@\"; exit 125";
 
 /* A number that is used again belongs to a later process; a group outlives its leader. */
 static const char signaller[] =
@@ -65,8 +63,8 @@ static void add_list(neap_buf *out, const char *name, const char *const *list) {
     neap_buf_addc(out, ']');
 }
 
-static void write_body(neap_buf *out, const neap_docker_exec_options *o, const char *const *argv, bool input) {
-    neap_buf_addf(out, "{\"AttachStdin\":%s,\"AttachStdout\":true,\"AttachStderr\":true,\"Tty\":false", input ? "true" : "false");
+static void write_body(neap_buf *out, const neap_docker_exec_options *o, const char *const *argv) {
+    neap_buf_adds(out, "{\"AttachStdin\":true,\"AttachStdout\":true,\"AttachStderr\":true,\"Tty\":false");
     add_list(out, "Cmd", argv);
     add_list(out, "Env", o->env);
     neap_json_member(out, "User", o->user);
@@ -78,10 +76,10 @@ static void write_bodies(neap_docker_exec *x, const neap_docker_exec_options *o)
     int count = 0;
     while (o->argv[count]) count++;
     const char **argv = neap_zalloc(sizeof *argv * ((size_t)count + 5));
-    argv[0] = "sh", argv[1] = "-c", argv[2] = x->held ? held_wrapper : wrapper, argv[3] = x->token;
+    argv[0] = "sh", argv[1] = "-c", argv[2] = wrapper, argv[3] = x->token;
     memcpy(argv + 4, o->argv, sizeof *argv * (size_t)count);
-    write_body(&x->wrapped, o, argv, x->held);
-    write_body(&x->bare, o, o->argv, x->input);
+    write_body(&x->wrapped, o, argv);
+    write_body(&x->bare, o, o->argv);
     free(argv);
 }
 
@@ -110,7 +108,7 @@ static void tell_created(neap_docker_exec *x, const neap_err *err) {
 static void tell_begun(neap_docker_exec *x, const neap_err *err) {
     x->told = 2;
     if (x->events.begun) x->events.begun(x->arg, err);
-    else if (!err) neap_docker_exec_release(x);
+    else if (!err) neap_docker_exec_release(x, false);
 }
 
 /* Nothing of the command ran. Who did not ask for the earlier events hears it as the end. */
@@ -214,8 +212,6 @@ neap_docker_exec *neap_docker_exec_new(neap_docker *e, const neap_docker_exec_op
     x->lost = x->failure = (neap_err)NEAP_ERR_INIT;
     x->plain = o->plain;
     x->reads = o->reads;
-    x->input = o->input;
-    x->held = x->input || !x->reads;
     x->container = neap_strdup(o->container);
     x->user = o->user ? neap_strdup(o->user) : NULL;
     make_token(x->token);
@@ -306,16 +302,14 @@ static void on_let_go(void *arg, const neap_err *err) {
     neap_exec_open_input(arg);
 }
 
-void neap_docker_exec_release(neap_docker_exec *x) {
-    x->unborn = x->state != HELD && x->held;
-    if (x->state != HELD) return;                    /* it has ended meanwhile: how, is being asked */
+void neap_docker_exec_release(neap_docker_exec *x, bool input) {
+    x->input = input && !x->out[0].gone;
+    x->unborn = x->state != HELD;                    /* it has ended meanwhile: how, is being asked */
+    if (x->unborn) return;
     x->state = RUNNING;
     if (x->plain) { hijack(x); return; }
-    neap_exec_hold(x);
-    if (x->held) neap_stream_write(x->wire, "\n", 1, on_let_go, x);
-    else neap_exec_open_input(x);
+    neap_stream_write(x->wire, "\n", 1, on_let_go, x);
     neap_exec_pull(x);
-    neap_exec_release(x);
 }
 
 /* Questions ---------------------------------------------------------------------------------------- */

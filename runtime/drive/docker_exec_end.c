@@ -131,7 +131,8 @@ static void on_inspected(void *arg, const neap_docker_answer *a, const neap_err 
     neap_err_close(&bad);
     if (!known) ask_again(x, runs);
     else if (x->told < 2) neap_exec_ungreeted(x, x->status);
-    else if (x->reads && x->status != KILLED && !x->lost.code) neap_exec_finish(x, x->status, NULL);
+    else if (x->reads && x->lost.code) finish_unknown(x, x->lost.message);
+    else if (x->reads && x->status != KILLED) neap_exec_finish(x, x->status, NULL);
     else compare(x);
 }
 

@@ -32,7 +32,6 @@ struct neap_docker_exec {
     neap_buf wrapped, bare;           /* bodies of the two ways to create it */
     char token[33];
     bool plain, reads, input;
-    bool held;                        /* its shell waits for a line before it becomes the command */
     long long created;                /* when, by the Engine's clock: seconds since 1970, 0: it did not say */
     bool unborn;                      /* it ended while it was held: nothing of the command has run */
     int pid;

@@ -26,9 +26,7 @@ static bool is_full(const exec_output *o) { return o->queue.len >= NEAP_EXEC_WIN
 static void on_wire(void *arg, const char *data, ssize_t len, const neap_err *err);
 
 void neap_exec_pull(neap_docker_exec *x) {
-    bool full = x->state != GREETING && (is_full(&x->out[1]) || is_full(&x->out[2]));
-    bool early = x->state == HELD && !x->held;       /* its end is told once it was let go */
-    if (x->freed || !x->wire || x->pulling || x->breathing || full || early) return;
+    if (x->freed || !x->wire || x->pulling || x->breathing || is_full(&x->out[1]) || is_full(&x->out[2])) return;
     x->pulling = true;
     neap_stream_read(x->wire, PIECE_SIZE, on_wire, x);
 }
@@ -61,10 +59,9 @@ static bool read_greeting(neap_docker_exec *x) {
     return true;
 }
 
-/* The Engine copies the two streams side by side: what a command that is not held says on stderr may be here before its greeting. */
 static void keep(neap_docker_exec *x, const neap_docker_frames *f) {
     exec_output *o = &x->out[f->stream == 2 ? 2 : 1];
-    if (x->state == GREETING && (x->held || f->stream != 2)) neap_buf_add(&x->greeting, f->data, f->len);
+    if (x->state == GREETING) neap_buf_add(&x->greeting, f->data, f->len);
     else if (!o->gone) neap_buf_add(&o->queue, f->data, f->len);
 }
 
@@ -246,7 +243,7 @@ void neap_exec_open_input(neap_docker_exec *x) {
     neap_exec_hold(x);
     x->early_done = NULL;
     x->open = true;
-    if (!x->input || x->out[0].gone) neap_stream_shut(x->wire, on_shut, NULL);
+    if (!x->input) neap_stream_shut(x->wire, on_shut, NULL);
     else if (done && x->early_shut) neap_stream_shut(x->wire, done, x->early_arg);
     else if (done) write_wire(x, x->early.data, x->early.len, done, x->early_arg);
     neap_buf_wipe(&x->early);

@@ -193,16 +193,8 @@ describe("native.docker on a fake Engine", function()
 
     it("that ends inside a frame, or is no frame, is unknown", function()
       run({ started(frame(1, "whole"):sub(1, -3)), code("0") }, refused("unknown", "in the middle of the output"), true)
+      run({ started(frame(1, "whole"):sub(1, -3)), code("0") }, refused("unreachable", "in the middle of the output"))
       run({ started("Unable to find\r\n"), code("0") }, refused("unknown", "no frames"), true)
-    end)
-
-    -- A read without input is not held, and the Engine copies its two streams side by side.
-    it("of a read is sorted where it comes with its greeting, or before it", function()
-      local both = { "POST /v1.41/exec/e1/start", UPGRADED .. frame(2, "early ") .. GREETING .. frame(2, "late") .. frame(1, "out") }
-      run({ both, code("0") }, function(r) assert.same({ "out", "early late" }, { r.out, r.err }) end)
-      both.bytes = 1
-      run({ both, code("0") }, function(r) assert.same({ "out", "early late" }, { r.out, r.err }) end)
-      run({ { both[1], UPGRADED .. frame(2, ("e"):rep(300 * 1024)) .. GREETING .. frame(1, "out") }, code("0") }, function(r) assert.same({ "out", 300 * 1024 }, { r.out, #r.err }) end)
     end)
 
     it("that a container's shell prints before the greeting is passed over", function()

@@ -352,7 +352,7 @@ static void hold_exec(container *c, neap_loop *loop) {
     neap_docker *engine = neap_docker_new(d);
     neap_dialer_release(d);
     *c = (container){.exec = neap_zalloc(sizeof(neap_docker_exec)), .wire = {.stream = {&end_class}, .holds = true}};
-    *c->exec = (neap_docker_exec){.engine = engine, .events = events, .arg = c, .holds = 1, .status = -1, .state = HELD, .told = 2, .input = true, .held = true,
+    *c->exec = (neap_docker_exec){.engine = engine, .events = events, .arg = c, .holds = 1, .status = -1, .state = HELD, .told = 2,
                                   .lost = NEAP_ERR_INIT, .failure = NEAP_ERR_INIT, .wire = &c->wire.stream};
     neap_exec_open_streams(c->exec);
     c->input.stream = neap_docker_exec_stream(c->exec, 0);
@@ -363,7 +363,7 @@ static int gone_exec_early(lua_State *L) {
     container c;
     neap_loop *loop = neap_loop_new();
     hold_exec(&c, loop);
-    neap_docker_exec_release(c.exec);
+    neap_docker_exec_release(c.exec, true);
     neap_stream_write(c.input.stream, "x", 1, on_done, &c.input);
     neap_docker_exec_free(c.exec);
     neap_stream_free(c.input.stream);
@@ -375,7 +375,7 @@ static int gone_exec_input(lua_State *L) {
     container c;
     neap_loop *loop = neap_loop_new();
     hold_exec(&c, loop);
-    neap_docker_exec_release(c.exec);
+    neap_docker_exec_release(c.exec, true);
     neap_stream_free(c.input.stream);
     end_took(&c.wire, NULL);
     lua_pushinteger(L, c.wire.shuts);
@@ -392,7 +392,7 @@ static int gone_exec_held(lua_State *L) {
     hold_exec(&c, loop);
     c.exec->state = ASKING;
     neap_exec_close_wire(c.exec);
-    neap_docker_exec_release(c.exec);
+    neap_docker_exec_release(c.exec, true);
     neap_exec_finish(c.exec, 125, NULL);
     neap_stream_free(c.input.stream);
     neap_docker_exec_free(c.exec);
