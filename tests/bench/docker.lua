@@ -39,8 +39,9 @@ end
 
 local function limit(count, ...) return bench.measure { bench.root .. "/build/bench/docker", engine.socket, box.id, tostring(count), ... } end
 
--- What a command needs in the container that can be ended from here: a shell that says which process it is before it becomes the command.
-local KEPT <const> = "echo $$; exec true"
+-- What a command needs in the container that can be ended from here whenever it is: a shell that says which process it is, and waits for a line before
+-- it becomes the command.
+local KEPT <const> = "echo $$; read -r line && exec true"
 
 -- EXECS calls of the docker program as one measurement.
 local function program()
@@ -62,7 +63,7 @@ local function execs(place)
   place.book("none", EXEC:format(0))
   local samples = bench.turns(bench.rounds, {
     { "limit", function () return limit(EXECS, "true") end },
-    { "kept", function () return limit(EXECS, "sh", "-c", KEPT) end },
+    { "kept", function () return limit(EXECS, "held", "sh", "-c", KEPT) end },
     { "neap", function () return place.neap("exec", { steps = true }) end },
     { "none", function () return place.neap("none", { steps = true }) end },
     { "docker", program },

@@ -3,6 +3,8 @@
  *     docker SOCKET CONTAINER N COMMAND…     N times: create the exec, start it and read what it writes, ask how it ended. Creating and
  *                                            asking share one connection that is kept; each start has one of its own
  *
+ *     docker SOCKET CONTAINER N held COMMAND…    the same, with a stdin: when the command has said a line, a line is said to it
+ *
  * Prints how many bytes came and "seconds: S". A command that fails ends it with 1. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -53,16 +55,21 @@ static const char *hear(int fd) {
     }
 }
 
-/* Everything until the daemon closes. */
-static long drain(int fd) {
+/* Everything until the daemon closes. In what comes first a held command has said its line when there is a frame behind the head. */
+static long drain(int fd, int held) {
     long bytes = 0;
     ssize_t got;
-    while ((got = read(fd, answer, sizeof answer)) > 0) bytes += got;
+    while ((got = read(fd, answer, sizeof answer)) > 0) {
+        bytes += got;
+        if (!held || answer[got - 1] != '\n' || answer[got - 2] == '\r') continue;
+        if (write(fd, "\n", 1) != 1 || shutdown(fd, SHUT_WR) != 0) fail("let go");
+        held = 0;
+    }
     close(fd);
     return bytes;
 }
 
-static long run(int kept, const char *container, const char *command) {
+static long run(int kept, const char *container, const char *command, int held) {
     char path[256], id[ID + 1];
     snprintf(path, sizeof path, "/v1.41/containers/%s/exec", container);
     ask(kept, "POST", path, command);
@@ -72,7 +79,7 @@ static long run(int kept, const char *container, const char *command) {
     int fd = dial();
     snprintf(path, sizeof path, "/v1.41/exec/%s/start", id);
     ask(fd, "POST", path, "{\"Detach\":false,\"Tty\":false}");
-    long bytes = drain(fd);
+    long bytes = drain(fd, held);
     snprintf(path, sizeof path, "/v1.41/exec/%s/json", id);
     ask(kept, "GET", path, "");
     if (!strstr(hear(kept), "\"ExitCode\":0")) fail("the command failed");
@@ -90,12 +97,13 @@ int main(int argc, char **argv) {
     long bytes = 0;
     if (argc < 5) return 64;
     socket_path = argv[1];
-    end += sprintf(end, "{\"AttachStdout\":true,\"AttachStderr\":true,\"Cmd\":[");
-    for (int i = 4; i < argc; i++) end += snprintf(end, (size_t)(command + sizeof command - end), "%s\"%s\"", i > 4 ? "," : "", argv[i]);
+    int held = strcmp(argv[4], "held") == 0, first = 4 + held;
+    end += sprintf(end, "{\"AttachStdin\":%s,\"AttachStdout\":true,\"AttachStderr\":true,\"Cmd\":[", held ? "true" : "false");
+    for (int i = first; i < argc; i++) end += snprintf(end, (size_t)(command + sizeof command - end), "%s\"%s\"", i > first ? "," : "", argv[i]);
     snprintf(end, (size_t)(command + sizeof command - end), "]}");
     double begun = now();
     int kept = dial();
-    for (int n = atoi(argv[3]); n > 0; n--) bytes += run(kept, argv[2], command);
+    for (int n = atoi(argv[3]); n > 0; n--) bytes += run(kept, argv[2], command, held);
     printf("bytes: %ld\nseconds: %.6f\n", bytes, now() - begun);
     return 0;
 }
