@@ -603,7 +603,7 @@ describe("an attached command on a host", function ()
       T.run(function ()
         local h <close> = host { shell = shell }
         for _ = 1, 2 do                                              -- briefly the second time, where that can be
-          local result = assert(h:read(sh "(sleep 7643; echo late) & echo $!; printf two; echo three >&2"))
+          local result = assert(h:read(sh "(trap 'kill $!; exit' TERM; sleep 7643 & wait; echo late) & echo $!; printf two; echo three >&2"))
           local pid = result.out:match "^(%d+)\n"
           assert(h:read { argv = { "kill", pid } })
           assert.same({ pid .. "\ntwo", "three\n", 0 }, { result.out, result.err, result.status })
