@@ -2,6 +2,7 @@
 
 local docker = require "native.docker"
 local net = require "native.net"
+local records = require "tests.support.recorded"
 local suite = require "tests.support.suite"
 local task = require "native.task"
 local text = require "native.text"
@@ -38,14 +39,6 @@ local function with(rules, fn)
     task.deadline(60000)                                                -- an answer that never comes fails the test
     fn(docker.open(net.unix(path), { role = "box" }))
   end)
-end
-
-local function records(kind)
-  local found = {}
-  for _, record in ipairs(T.records()) do
-    if record.kind == kind then found[#found + 1] = text.parse(record.body) end
-  end
-  return found
 end
 
 local function run(rules, check, write)

@@ -4,18 +4,10 @@ local child = require "tests.support.child"
 local docker = require "native.docker"
 local net = require "native.net"
 local process = require "native.process"
+local records = require "tests.support.recorded"
 local servers = require "tests.support.servers"
 local suite = require "tests.support.suite"
 local task = require "native.task"
-local text = require "native.text"
-
-local function records(kind)
-  local found = {}
-  for _, record in ipairs(T.records()) do
-    if record.kind == kind then found[#found + 1] = text.parse(record.body) end
-  end
-  return found
-end
 
 describe("native.docker on an Engine", function()
   local server, why, box

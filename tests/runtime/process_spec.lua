@@ -1,10 +1,10 @@
 -- native.process on real programs: what they print, how they end, what they may see, what stays behind.
 local guard = require "native.guard"
 local process = require "native.process"
+local records = require "tests.support.recorded"
 local secret = require "native.secret"
 local suite = require "tests.support.suite"
 local task = require "native.task"
-local text = require "native.text"
 
 local function sh(script, more)
   local call = { argv = { "sh", "-c", script } }
@@ -14,14 +14,6 @@ end
 
 local function run(script, more)
   return T.run(function() return process.run(sh(script, more)) end)
-end
-
-local function records(kind)
-  local found = {}
-  for _, record in ipairs(T.records()) do
-    if record.kind == kind then found[#found + 1] = text.parse(record.body) end
-  end
-  return found
 end
 
 describe("native.process", function()

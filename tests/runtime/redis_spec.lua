@@ -2,19 +2,11 @@
 
 local net = require("native.net")
 local null = require("native.value").null
+local records = require "tests.support.recorded"
 local redis = require("native.redis")
 local secret = require("native.secret")
 local servers = require("tests.support.servers")
 local task = require("native.task")
-local value = require("native.value")
-
-local function records(kind)
-  local list = {}
-  for _, record in ipairs(T.records()) do
-    if record.kind == kind then list[#list + 1] = value.decode(record.body) end
-  end
-  return list
-end
 
 -- Wait until the first write is on its way: its intent is there after a question to the server, and is durable a turn later.
 local function sent()

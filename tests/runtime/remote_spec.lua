@@ -1,10 +1,10 @@
 -- What is said to a remote shell, proved without a server: the far end of these sessions is `SHELL -c` on this machine
 -- (tests/support/local_ssh.c), in every shell there is.
 local file = require "native.file"
+local records = require "tests.support.recorded"
 local secret = require "native.secret"
 local suite = require "tests.support.suite"
 local task = require "native.task"
-local text = require "native.text"
 
 local SHELLS = { "sh", "dash", "busybox", "bash" }
 
@@ -28,14 +28,6 @@ local function sh(script, more)
   local call = { argv = { "sh", "-c", script } }
   for key, value in pairs(more or {}) do call[key] = value end
   return call
-end
-
-local function records(kind)
-  local found = {}
-  for _, record in ipairs(T.records()) do
-    if record.kind == kind then found[#found + 1] = text.parse(record.body) end
-  end
-  return found
 end
 
 -- Wait until the file is there with something in it, and return that.

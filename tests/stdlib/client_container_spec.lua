@@ -3,17 +3,9 @@
 local child = require("tests.support.child")
 local client = require("client.container")
 local guard = require("native.guard")
+local records = require "tests.support.recorded"
 local servers = require("tests.support.servers")
 local suite = require("tests.support.suite")
-local text = require("native.text")
-
-local function records(kind)
-  local found = {}
-  for _, record in ipairs(T.records()) do
-    if record.kind == kind then found[#found + 1] = text.parse(record.body) end
-  end
-  return found
-end
 
 describe("client.container", function()
   local server, why, box
