@@ -51,7 +51,7 @@ void neap_docker_exec_start(neap_docker_exec *x);                /* after create
 void neap_docker_exec_release(neap_docker_exec *x, bool input);  /* after begun; without `input` its stdin ends at once */
 
 const char *neap_docker_exec_id(const neap_docker_exec *x);      /* may be another one at begun than it was at created */
-const char *neap_docker_exec_started(const neap_docker_exec *x); /* State.StartedAt of its container; "" of a read */
+const char *neap_docker_exec_started(const neap_docker_exec *x); /* State.StartedAt of its container; "" where nobody asked: of a read */
 int neap_docker_exec_pid(const neap_docker_exec *x);             /* in the container; 0: unknown */
 long long neap_docker_exec_ticks(const neap_docker_exec *x);     /* when that process began, as its kernel counts; 0: unknown */
 

@@ -51,8 +51,8 @@ function M.median(list)
   return #sorted % 2 == 1 and sorted[half] or (sorted[half] + sorted[half + 1]) / 2
 end
 
---- Run the programs in turns, every second one backwards: who is always behind the same neighbour pays for what that leaves to be done (measured
---- with one program under two names: up to 12 % of the processor). Each is { name, function () -> Measured }.
+--- Run the programs in turns, every second one backwards: who is always behind the same neighbour pays for what that leaves to be done (two builds
+--- that differed in nothing that showed: up to 12 % of the processor, for whichever came first). Each is { name, function () -> Measured }.
 ---@param rounds integer
 ---@param programs table[]
 ---@return table<string, Measured[]> samples by name
