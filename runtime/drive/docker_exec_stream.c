@@ -286,7 +286,7 @@ static void input_free(neap_stream *s) {
 }
 
 static const neap_stream_class input_class = {"exec input", input_read, input_write, input_shut, input_stop, input_free};
-static const neap_stream_class output_class = {"exec output", output_read, neap_stream_write_refused, neap_stream_shut_nothing, output_stop, output_free};
+static const neap_stream_class output_class = {"exec output", output_read, neap_stream_write_refused, neap_stream_shut_refused, output_stop, output_free};
 
 void neap_exec_open_streams(neap_docker_exec *x) {
     for (int n = 0; n < 3; n++) {

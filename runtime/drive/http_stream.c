@@ -89,7 +89,7 @@ static void body_free(neap_stream *s) {
     free(b);
 }
 
-static const neap_stream_class body_class = {"http", body_read, neap_stream_write_refused, neap_stream_shut_nothing, body_stop, body_free};
+static const neap_stream_class body_class = {"http", body_read, neap_stream_write_refused, neap_stream_shut_refused, body_stop, body_free};
 
 void http_stream_news(neap_http_request *r) {
     if (!r->whole_head || http_is_hop(r)) {

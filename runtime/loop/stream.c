@@ -268,6 +268,8 @@ void neap_stream_write_refused(neap_stream *s, const char *data, size_t len, nea
     neap_err_close(&err);
 }
 
+void neap_stream_shut_refused(neap_stream *s, neap_stream_done_fn done, void *arg) { neap_stream_write_refused(s, NULL, 0, done, arg); }
+
 void neap_stream_shut_nothing(neap_stream *s, neap_stream_done_fn done, void *arg) {
     (void)s;
     done(arg, NULL);

@@ -40,8 +40,9 @@ static inline void neap_stream_shut(neap_stream *s, neap_stream_done_fn done, vo
 static inline void neap_stream_stop(neap_stream *s) { s->class->stop(s); }
 static inline void neap_stream_free(neap_stream *s) { if (s) s->class->free(s); }
 
-/* The write and the shut of a class whose streams are only read: USAGE, and nothing that would have to be done. */
+/* The write and the shut of a class whose streams are only read: USAGE; or, of a shut, nothing that would have to be done. */
 void neap_stream_write_refused(neap_stream *s, const char *data, size_t len, neap_stream_done_fn done, void *arg);
+void neap_stream_shut_refused(neap_stream *s, neap_stream_done_fn done, void *arg);
 void neap_stream_shut_nothing(neap_stream *s, neap_stream_done_fn done, void *arg);
 
 /* A stream over a descriptor that is a pipe or a socket (taken over, made non-blocking). `shut` on a pipe closes it.

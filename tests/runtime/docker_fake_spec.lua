@@ -195,6 +195,15 @@ describe("native.docker on a fake Engine", function()
     end)
   end)
 
+  it("of a container's command is neither written to nor shut", function()
+    with({ PING, INFO, CONTAINER, CREATE, started(""), code("0") }, function(engine)
+      local command <close> = assert(engine:start { container = ID, argv = { "true" }, read = true })
+      local out = command:stdout()
+      refused("usage", "can only be read")(out:write("x"))
+      refused("usage", "can only be read")(out:shut())
+    end)
+  end)
+
   describe("a command", function()
     after_each(function() T.flush_fails(false) end)
 
