@@ -47,6 +47,13 @@ char *neap_strndup(const char *text, size_t len) {
     return copy;
 }
 
+static void resize(neap_buf *b, size_t cap) {
+    char *data = realloc(b->data, cap);
+    if (!data) out_of_memory();
+    b->data = data;
+    b->cap = cap;
+}
+
 /* Room for `more` bytes and the NUL behind them. */
 static void grow(neap_buf *b, size_t more) {
     if (more > SIZE_MAX / 4 || b->len > SIZE_MAX / 4) out_of_memory();
@@ -54,10 +61,14 @@ static void grow(neap_buf *b, size_t more) {
     if (need <= b->cap) return;
     size_t cap = b->cap ? b->cap : FIRST_SIZE;
     while (cap < need) cap *= 2;
-    char *data = realloc(b->data, cap);
-    if (!data) out_of_memory();
-    b->data = data;
-    b->cap = cap;
+    resize(b, cap);
+}
+
+void neap_buf_reserve(neap_buf *b, size_t len) {
+    if (len > SIZE_MAX / 4) out_of_memory();
+    if (len < b->cap) return;
+    resize(b, len + 1);
+    b->data[b->len] = 0;
 }
 
 void neap_buf_add(neap_buf *b, const void *data, size_t len) {

@@ -21,6 +21,7 @@ void  neap_buf_addc(neap_buf *b, char c);
 void  neap_buf_addf(neap_buf *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void  neap_buf_addv(neap_buf *b, const char *format, va_list args);
 void  neap_buf_addi(neap_buf *b, long long number);  /* in decimal */
+void  neap_buf_reserve(neap_buf *b, size_t len);     /* memory for len bytes in all, and not for twice as many */
 char *neap_buf_room(neap_buf *b, size_t len);        /* writable room for len bytes behind data+len; then b->len += used */
 void  neap_buf_drop(neap_buf *b, size_t len);        /* forget the first len bytes */
 void  neap_buf_cut(neap_buf *b, size_t len);         /* forget all but the first len bytes */

@@ -18,7 +18,7 @@
 
 typedef enum { COPY_QUEUED, COPY_STARTING, COPY_ACTIVE, COPY_ENDING, COPY_DONE } copy_phase;
 
-enum { PIECE = 112 * 1024, LEAST = 96 * 1024, MARGIN = 8192, GRACE_MS = 5000 };     /* margin: the last row of a piece goes beyond it; 128 KiB with it */
+enum { PIECE = 56 * 1024, LEAST = 48 * 1024, MARGIN = 8 * 1024, GRACE_MS = 5000 };     /* margin: the last row of a piece goes beyond it */
 
 typedef struct pg_copy {
     neap_stream stream;
@@ -71,8 +71,8 @@ static void end_read(pg_copy *copy, ssize_t len, const neap_err *err) {
 static void begin_piece(neap_pg *c, pg_copy *copy, size_t most) {
     copy->piece = c->spare;
     c->spare = (neap_buf)NEAP_BUF_INIT;
-    copy->piece.len = 0;
-    if (copy->piece.cap < most + MARGIN) neap_buf_room(&copy->piece, most + MARGIN);
+    neap_buf_clear(&copy->piece);
+    neap_buf_reserve(&copy->piece, most + MARGIN);
 }
 
 static void end_write(pg_copy *copy, const neap_err *err) {

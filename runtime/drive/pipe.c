@@ -1,9 +1,10 @@
 /* pipe.c -- see pipe.h.
  *
  * A piece that arrives while nothing is being written goes straight on (a stream copies what it is given). What arrives earlier is
- * held, up to PIECE bytes, and goes out as one: a source of many small pieces costs the receiver few writes. With a filter a piece is
- * held until the filter took it, and goes out in pieces of the filter's making, so that a few bytes that expand to gigabytes cost
- * no memory.
+ * held, up to PIECE bytes, and goes out as one: a source of many small pieces costs the receiver few writes. For a file everything is
+ * held, until it is about PIECE bytes, or LATE_MS old, or all there is, and is given away with its memory: its write is
+ * a thread's turn, whatever its size. With a filter a piece is held until the filter took it, and goes out in pieces of the filter's
+ * making, so that a few bytes that expand to gigabytes cost no memory.
  *
  * Rejected: hashing and compressing on the pool. A piece takes the loop one to three milliseconds, which is less than handing
  * it over and back twice on a machine of two cores.
@@ -17,7 +18,7 @@
 #include "base/clock.h"
 #include "loop/timer.h"
 
-enum { PIECE = 256 * 1024, WATCHED_PIECE = 64 * 1024, OUT = 128 * 1024, TELL_MS = 200 };
+enum { PIECE = NEAP_FILE_PIECE, WATCHED_PIECE = 64 * 1024, MARGIN = 8 * 1024, OUT = 128 * 1024, TELL_MS = 200, LATE_MS = 5 };    /* margin: a COPY ends its pieces with a row */
 
 struct neap_pipe {
     neap_stream *from, *to;
@@ -30,9 +31,10 @@ struct neap_pipe {
     size_t at;                     /* of it is filtered */
     char *out;                     /* what the filter makes */
     bool reading, writing, begun, over;
+    bool gathers, waits, late;     /* `to` is a file; `later` runs; what is held has waited long enough */
     bool drained;                  /* the filter has given its last byte */
     int busy;
-    neap_timer *timer;
+    neap_timer *timer, *later;
     int64_t deadline, moved_at, told_at;
     long long told;
     neap_pipe_result result;
@@ -65,7 +67,8 @@ static void leave(neap_pipe *p) {
 static void end(neap_pipe *p) {
     p->over = true;
     neap_timer_free(p->timer);
-    p->timer = NULL;
+    neap_timer_free(p->later);
+    p->timer = p->later = NULL;
     if (p->reading) neap_stream_stop(p->from);
     if (p->writing) neap_stream_stop(p->to);
 }
@@ -142,13 +145,18 @@ static void keep_tail(neap_pipe_result *r, const char *data, size_t len) {
     r->tail_len = kept + len;
 }
 
-static void put(neap_pipe *p, const char *data, size_t len) {
+/* What is about to be written. */
+static void count(neap_pipe *p, const char *data, size_t len) {
     keep_tail(&p->result, data, len);
     if (p->o.kept) neap_hash_add(p->o.kept, data, len);
     if (p->written_hash) neap_hash_add(p->written_hash, data, len);
     p->result.written += (long long)len;
     if (p->o.moved) p->o.moved(p->arg, 0, len);
     p->writing = true;
+}
+
+static void put(neap_pipe *p, const char *data, size_t len) {
+    count(p, data, len);
     neap_stream_write(p->to, data, len, on_written, p);
 }
 
@@ -156,7 +164,8 @@ static void take(neap_pipe *p, const char *data, size_t len) {
     if (p->hash) neap_hash_add(p->hash, data, len);
     p->result.bytes += (long long)len;
     if (p->o.moved) p->o.moved(p->arg, len, 0);
-    if (p->filter || p->writing) neap_buf_add(&p->held, data, len);
+    if (p->gathers && !p->held.data) neap_buf_reserve(&p->held, PIECE + MARGIN);
+    if (p->filter || p->gathers || p->writing) neap_buf_add(&p->held, data, len);
     else put(p, data, len);
     if (!p->over) tell(p);
 }
@@ -176,6 +185,12 @@ static void on_got(void *arg, const char *data, ssize_t len, const neap_err *err
 /* The held bytes, or what the filter makes of them. */
 static void put_held(neap_pipe *p) {
     neap_err err = NEAP_ERR_INIT;
+    p->late = false;
+    if (p->gathers) {
+        count(p, p->held.data, p->held.len);
+        neap_stream_give(p->to, &p->held, on_written, p);
+        return;
+    }
     if (!p->filter) {
         put(p, p->held.data, p->held.len);
         neap_buf_clear(&p->held);
@@ -199,21 +214,39 @@ static bool has_held(const neap_pipe *p) {
     return p->held.len || (p->filter && p->result.from == NEAP_PIPE_ENDED && !p->drained);
 }
 
-/* How much may be read now. */
+/* How much may be read now: nothing when it would be hardly anything. */
 static size_t room(const neap_pipe *p) {
     size_t most = p->o.stall_ms ? WATCHED_PIECE : PIECE;
-    return p->held.len >= most || (p->filter && p->held.len) ? 0 : most - p->held.len;
+    return p->held.len >= most - most / 8 || (p->filter && p->held.len) ? 0 : most - p->held.len;
+}
+
+static bool is_due(const neap_pipe *p) {
+    return has_held(p) && (!p->gathers || p->late || !room(p) || p->result.from == NEAP_PIPE_ENDED);
+}
+
+static void wait_for_more(neap_pipe *p) {
+    if (p->waits) return;
+    p->waits = true;
+    neap_timer_start(p->later, LATE_MS);
 }
 
 static void advance(neap_pipe *p) {
     p->busy++;
-    while (!p->over && !p->writing && has_held(p)) put_held(p);
+    while (!p->over && !p->writing && is_due(p)) put_held(p);
+    if (!p->over && !p->writing && has_held(p)) wait_for_more(p);
     if (!p->over && !p->reading && room(p) && p->result.from == NEAP_PIPE_OPEN) {
         p->reading = true;
         neap_stream_read(p->from, room(p), on_got, p);
     }
     if (!p->over && !p->writing && !has_held(p) && p->result.from == NEAP_PIPE_ENDED) finish(p);
     leave(p);
+}
+
+static void on_late(void *arg) {
+    neap_pipe *p = arg;
+    p->waits = false;
+    p->late = !p->writing && has_held(p);
+    advance(p);
 }
 
 /* Time --------------------------------------------------------------------------------------- */
@@ -268,6 +301,8 @@ neap_pipe *neap_pipe_start(neap_loop *loop, neap_stream *from, neap_stream *to, 
     p->o.fresh = o->fresh && o->kept;
     if (!o->plain && (p->filter || !p->o.fresh)) p->hash = neap_hash_new();
     if (!o->plain && p->filter && !p->o.fresh) p->written_hash = neap_hash_new();
+    p->gathers = !p->filter && neap_stream_is_file(to);
+    p->later = neap_timer_new(loop, on_late, p);
     p->timer = neap_timer_new(loop, on_time, p);
     neap_timer_start(p->timer, 0);
     return p;

@@ -1,7 +1,7 @@
 /* file.c -- streams over regular files, through the pool.
  *
  * A file is always "ready", so readiness tells nothing and a slow disk would hold the loop; every read, write, fsync
- * and close is therefore a request of its own with a buffer of its own.
+ * and close is therefore a request of its own, with memory of its own that the next one takes over.
  *
  *     OPEN --free, nothing under way--> closing on the pool --> memory freed
  *       \--free, requests under way--> LEAVING --last request--> closing on the pool --> memory freed
@@ -17,14 +17,13 @@
 
 #include <fcntl.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <uv.h>
 
 #include "base/buf.h"
 
-enum { PIECE_SIZE = 256 * 1024, ROOM_STEP = 64 * 1024, ROOM_KEPT = PIECE_SIZE + ROOM_STEP, AHEAD = 8 << 20 };
+enum { ROOM_KEPT = NEAP_FILE_PIECE + NEAP_FILE_PIECE / 4, AHEAD = 8 << 20 };
 
 typedef struct request request;
 
@@ -46,23 +45,22 @@ struct request {
     neap_stream_read_fn got;
     neap_stream_done_fn done;
     void *arg;
-    size_t len, written, room;
-    char bytes[];
+    neap_buf piece;                                  /* what is read or written */
+    size_t written;                                  /* of it */
 };
 
-/* Rounded up, so that pieces of about one size share their memory. */
-static request *make_request(file *f, void *arg, size_t len) {
-    request *r = f->spare;
-    size_t room = r ? r->room : 0;
-    if (room < len || !r) {
-        room = (len + ROOM_STEP - 1) / ROOM_STEP * ROOM_STEP;
-        r = neap_alloc(sizeof *r + room);
-    } else {
-        f->spare = NULL;
-    }
-    *r = (request){.owner = f, .arg = arg, .len = len, .room = room};
+static request *make_request(file *f, void *arg) {
+    request *r = f->spare ? f->spare : neap_zalloc(sizeof *r);
+    f->spare = NULL;
+    *r = (request){.owner = f, .arg = arg, .piece = r->piece};
+    neap_buf_clear(&r->piece);
     r->uv.data = r;
     return r;
+}
+
+static void free_request(request *r) {
+    if (r) neap_buf_close(&r->piece);
+    free(r);
 }
 
 static void on_closed(uv_fs_t *uv) {
@@ -74,7 +72,7 @@ static void on_closed(uv_fs_t *uv) {
 static void leave(file *f) {
     uv_fs_t *uv = neap_zalloc(sizeof *uv);
     if (uv_fs_close(f->loop, uv, f->fd, on_closed) < 0) { close(f->fd); free(uv); }
-    free(f->spare);
+    free_request(f->spare);
     free(f);
 }
 
@@ -82,17 +80,17 @@ static void leave(file *f) {
 static void retire(request *r) {
     file *f = r->owner;
     request *other = f->spare;
-    bool keep = r->room <= ROOM_KEPT && (!other || r->room > other->room);
+    bool keep = r->piece.cap <= ROOM_KEPT && (!other || r->piece.cap > other->piece.cap);
     uv_fs_req_cleanup(&r->uv);
     if (keep) f->spare = r;
-    free(keep ? other : r);
+    free_request(keep ? other : r);
     if (--f->busy == 0 && f->freed) leave(f);
 }
 
 static void answer_read(request *r, ssize_t result) {
     neap_err err = NEAP_ERR_INIT;
     if (result < 0) neap_loop_fail(&err, (int)result, "cannot read from the file");
-    r->got(r->arg, result > 0 ? r->bytes : NULL, result < 0 ? -1 : result, result < 0 ? &err : NULL);
+    r->got(r->arg, result > 0 ? r->piece.data : NULL, result < 0 ? -1 : result, result < 0 ? &err : NULL);
     neap_err_close(&err);
 }
 
@@ -118,9 +116,11 @@ static void on_read(uv_fs_t *uv) {
 
 static void file_read(neap_stream *s, size_t most, neap_stream_read_fn got, void *arg) {
     file *f = (file *)s;
-    request *r = make_request(f, arg, most && most < PIECE_SIZE ? most : PIECE_SIZE);
+    size_t len = most && most < NEAP_FILE_PIECE ? most : NEAP_FILE_PIECE;
+    request *r = make_request(f, arg);
     r->got = got;
-    uv_buf_t piece = uv_buf_init(r->bytes, (unsigned)r->len);
+    neap_buf_reserve(&r->piece, len);
+    uv_buf_t piece = uv_buf_init(r->piece.data, (unsigned)len);
     f->busy++;
     f->reading = r;
     int result = uv_fs_read(f->loop, &r->uv, f->fd, &piece, 1, f->read_at, on_read);
@@ -170,7 +170,7 @@ static void on_written(uv_fs_t *uv);
 
 static int write_rest(request *r) {
     file *f = r->owner;
-    uv_buf_t piece = uv_buf_init(r->bytes + r->written, (unsigned)(r->len - r->written));
+    uv_buf_t piece = uv_buf_init(r->piece.data + r->written, (unsigned)(r->piece.len - r->written));
     return uv_fs_write(f->loop, &r->uv, f->fd, &piece, 1, f->write_at, on_written);
 }
 
@@ -191,21 +191,34 @@ static void on_written(uv_fs_t *uv) {
     if (uv->result < 0 || f->writing != r) { end_write(r, (int)uv->result); return; }
     r->written += (size_t)uv->result;
     if (f->seekable) f->write_at += uv->result;
-    if (r->written == r->len) { go_ahead(f); end_write(r, 0); return; }
+    if (r->written == r->piece.len) { go_ahead(f); end_write(r, 0); return; }
     uv_fs_req_cleanup(uv);
     int result = write_rest(r);
     if (result < 0) end_write(r, result);
 }
 
-static void file_write(neap_stream *s, const char *data, size_t len, neap_stream_done_fn done, void *arg) {
-    file *f = (file *)s;
-    request *r = make_request(f, arg, len);
-    memcpy(r->bytes, data, len);
+static void begin_write(request *r, neap_stream_done_fn done) {
+    file *f = r->owner;
     r->done = done;
     f->busy++;
     f->writing = r;
     int result = f->broken ? UV_EPIPE : write_rest(r);
     if (result < 0) end_write(r, result);
+}
+
+static void file_write(neap_stream *s, const char *data, size_t len, neap_stream_done_fn done, void *arg) {
+    request *r = make_request((file *)s, arg);
+    neap_buf_reserve(&r->piece, len);
+    neap_buf_add(&r->piece, data, len);
+    begin_write(r, done);
+}
+
+void neap_stream_give(neap_stream *s, neap_buf *piece, neap_stream_done_fn done, void *arg) {
+    request *r = make_request((file *)s, arg);
+    neap_buf given = *piece;
+    *piece = r->piece;
+    r->piece = given;
+    begin_write(r, done);
 }
 
 /* /dev/null and its kin have nothing to make durable; that is no error. */
@@ -216,7 +229,7 @@ static void on_synced(uv_fs_t *uv) {
 
 static void file_shut(neap_stream *s, neap_stream_done_fn done, void *arg) {
     file *f = (file *)s;
-    request *r = make_request(f, arg, 0);
+    request *r = make_request(f, arg);
     r->done = done;
     f->busy++;
     f->writing = r;
@@ -250,6 +263,8 @@ static void file_free(neap_stream *s) {
 static const neap_stream_class file_class = {
     "file", file_read, file_write, file_shut, file_stop, file_free,
 };
+
+bool neap_stream_is_file(const neap_stream *s) { return s->class == &file_class; }
 
 neap_stream *neap_stream_of_file(neap_loop *loop, int fd) {
     file *f = neap_zalloc(sizeof *f);

@@ -14,6 +14,7 @@
 
 #include <stddef.h>
 #include <sys/types.h>
+#include "base/buf.h"
 #include "base/err.h"
 #include "loop/loop.h"
 
@@ -51,5 +52,12 @@ neap_stream *neap_stream_of_fd(neap_loop *loop, int fd);
 /* A stream over a regular file: reads and writes go through the work pool. Taken over. `shut` makes it durable (fsync).
  * After a write was stopped half-way no further one is taken: nobody knows where it would land. */
 neap_stream *neap_stream_of_file(neap_loop *loop, int fd);
+
+/* For who moves much: every write to a file is a turn of a thread, so pieces are better gathered first, up to about this size,
+ * and then given away with their memory instead of being copied. */
+enum { NEAP_FILE_PIECE = 256 * 1024 };
+bool neap_stream_is_file(const neap_stream *s);
+/* As write, to a file. `piece` is empty afterwards; the memory it then has is that of an earlier one. */
+void neap_stream_give(neap_stream *s, neap_buf *piece, neap_stream_done_fn done, void *arg);
 
 #endif

@@ -235,6 +235,49 @@ describe("pipe", function()
     end)
   end)
 
+  -- A file's pieces are gathered, as long as more is coming.
+  it("does not keep from a file what came while nothing more comes", function()
+    run(function()
+      local child <close> = start("cat")
+      local sink <close> = assert(file.open(path("out"), "w"))
+      local piping = task.spawn(function() return assert(child:stdout():pipe(sink)) end)
+      for _, so_far in ipairs { "a word", "a word and another" } do
+        assert(child:stdin():write(so_far == "a word" and so_far or " and another"))
+        local mark = task.deadline(10000)
+        while suite.read(path("out.part")) ~= so_far do task.sleep(5) end
+        task.restore(mark)
+      end
+      assert(child:stdin():shut())
+      local ok, moved = piping:join()
+      assert.is_true(ok)
+      assert.equal(18, moved.written)
+      assert(sink:close())
+      child:wait()
+    end)
+    assert.equal("a word and another", suite.read(path("out")))
+  end)
+
+  it("gathers pieces of every size for a file, and loses none", function()
+    local peer <close> = T.peer { kind = "echo" }
+    run(function()
+      local conn <close> = assert(net.connect(net.tcp("127.0.0.1", peer:port())))
+      local sink <close> = assert(file.open(path("out"), "w"))
+      local piping = task.spawn(function() return assert(conn:pipe(sink)) end)
+      local at, size = 1, 1
+      while at <= #big do
+        assert(conn:write(big:sub(at, at + size - 1)))
+        at, size = at + size, size * 3 % 300007 + 1
+      end
+      assert(conn:shut())
+      local ok, moved = piping:join()
+      assert.is_true(ok)
+      assert.equal(text.sha256(big), moved.sha256)
+      assert.equal(text.sha256(big), moved.written_sha256)
+      assert(sink:close())
+    end)
+    assert.equal(text.sha256(big), text.sha256(suite.read(path("out"))))
+  end)
+
   it("says how far it is, not more than five times a second", function()
     run(function()
       local endless <close> = start("cat", "/dev/zero")
