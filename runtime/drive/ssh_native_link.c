@@ -5,7 +5,8 @@
  *
  * A link is a socket, or a stream through another session (ProxyJump): libssh2 sees two callbacks and cannot tell. Writing takes
  * everything and remembers it; `queued` says how much, and a channel stops producing above 256 KiB. Reading takes from what one event
- * brought; what libssh2 leaves is kept, and no more is read from the far end while 64 KiB are left.
+ * brought: from a socket straight into libssh2's memory, 64 KiB an event, so that what is behind it stays in the processor's cache and other
+ * connections have their turn. What nobody takes is kept, and no more is read from the far end while 64 KiB are left.
  *
  * Nothing of ours comes near 8 MiB, so whoever lets that much pile up makes libssh2 answer without reading: that is an end, too.
  *
@@ -33,7 +34,8 @@ struct neap_ssh_link {
     neap_watch *watch;
     neap_stream *stream;                 /* NULL: over a socket, or cut */
     bool reading, writing, ended, cut;
-    const char *in;                      /* what this event brought and nobody took yet */
+    size_t portion;                      /* so much may still be taken from the socket in this event */
+    const char *in;                      /* what the stream brought in this event and nobody took yet */
     size_t in_len;
     neap_buf left;                       /* what earlier events brought and nobody took yet */
     neap_buf out;
@@ -63,10 +65,14 @@ static void rest(neap_ssh_link *l) {
     l->in_len = 0;
 }
 
-/* Show what came to whoever listens; what stays is kept. */
-static void feed(neap_ssh_link *l, const char *data, size_t len) {
+static void note(neap_ssh_link *l, const char *data, size_t len) {
     l->alive_ms = neap_clock_mono_ms();
     if (l->first_len + 1 < sizeof l->first) note_first(l, data, len);
+}
+
+/* Show what came to whoever listens; what stays is kept. */
+static void feed(neap_ssh_link *l, const char *data, size_t len) {
+    note(l, data, len);
     if (l->left.len) {
         neap_buf_add(&l->left, data, len);
     } else {
@@ -100,23 +106,34 @@ static void send_some(neap_ssh_link *l) {
     }
 }
 
-static void receive(neap_ssh_link *l, char *piece) {
+/* How much came, of at most the rest of this event's portion; 0: no more in this event. */
+static size_t receive(neap_ssh_link *l, char *room, size_t len) {
     ssize_t n;
-    do n = recv(l->fd, piece, PIECE_SIZE, 0); while (n < 0 && errno == EINTR);
-    if (n > 0) feed(l, piece, (size_t)n);
-    else if (n == 0) end(l, "the far end closed it");
+    if (len > l->portion) len = l->portion;
+    do n = recv(l->fd, room, len, 0); while (n < 0 && errno == EINTR);
+    if (n > 0) {
+        l->portion -= (size_t)n;
+        note(l, room, (size_t)n);
+        return (size_t)n;
+    }
+    if (n == 0) end(l, "the far end closed it");
     else if (errno != EAGAIN) end(l, strerror(errno));
+    l->portion = 0;
+    return 0;
 }
 
+/* `moved` may cut, never frees: the session does that from its timer. */
 static void on_ready(void *arg, int events) {
-    static char piece[PIECE_SIZE];                   /* one loop, one event at a time; what is left is copied */
     neap_ssh_link *l = arg;
     if (events & NEAP_WATCH_WRITE) send_some(l);
-    if (events & NEAP_WATCH_READ && !l->ended && l->left.len < PIECE_SIZE) receive(l, piece);
-    l->reading = true;
-    l->moved(l->arg);                                /* may cut, never frees: the session does that from its timer */
-    rest(l);
-    l->reading = false;
+    l->portion = events & NEAP_WATCH_READ && !l->ended && l->left.len < PIECE_SIZE ? PIECE_SIZE : 0;
+    l->moved(l->arg);
+    if (l->portion == PIECE_SIZE && !l->cut) {          /* nobody takes, and the event would come again and again */
+        char *room = neap_buf_room(&l->left, PIECE_SIZE);
+        l->left.len += receive(l, room, PIECE_SIZE);
+        l->moved(l->arg);
+    }
+    l->portion = 0;
     watch_again(l);
 }
 
@@ -189,6 +206,10 @@ ssize_t neap_ssh_link_take(neap_ssh_link *l, char *buffer, size_t len) {
         memcpy(buffer, l->left.data, n);
         neap_buf_drop(&l->left, n);
         return (ssize_t)n;
+    }
+    if (l->portion) {
+        n = receive(l, buffer, len);
+        return n ? (ssize_t)n : -EAGAIN;
     }
     if (!l->in_len) return -EAGAIN;
     n = l->in_len < len ? l->in_len : len;
