@@ -26,7 +26,7 @@
 #include "base/clock.h"
 #include "loop/watch.h"
 
-enum { PIECE_SIZE = 64 * 1024, WAITED_MS = 500, OUT_LIMIT = 8 * 1024 * 1024 };
+enum { PIECE_SIZE = 64 * 1024, KEPT_SIZE = 4 * 1024, WAITED_MS = 500, OUT_LIMIT = 8 * 1024 * 1024 };
 
 struct neap_ssh_link {
     neap_loop *loop;
@@ -128,9 +128,9 @@ static void on_ready(void *arg, int events) {
     if (events & NEAP_WATCH_WRITE) send_some(l);
     l->portion = events & NEAP_WATCH_READ && !l->ended && l->left.len < PIECE_SIZE ? PIECE_SIZE : 0;
     l->moved(l->arg);
-    if (l->portion == PIECE_SIZE && !l->cut) {          /* nobody takes, and the event would come again and again */
-        char *room = neap_buf_room(&l->left, PIECE_SIZE);
-        l->left.len += receive(l, room, PIECE_SIZE);
+    if (l->portion == PIECE_SIZE && !l->cut) {       /* nobody takes, and the event would come again and again */
+        char *room = neap_buf_room(&l->left, KEPT_SIZE);
+        l->left.len += receive(l, room, KEPT_SIZE);
         l->moved(l->arg);
     }
     l->portion = 0;
