@@ -2,8 +2,8 @@
  *
  * A piece that arrives while nothing is being written goes straight on (a stream copies what it is given). What arrives earlier is
  * held, up to PIECE bytes, and goes out as one: a source of many small pieces costs the receiver few writes. For a file everything is
- * held, until it is about PIECE bytes, or LATE_MS old, or all there is, and is given away with its memory: its write is
- * a thread's turn, whatever its size. With a filter a piece is held until the filter took it, and goes out in pieces of the filter's
+ * held, until it is about PIECE bytes, or all there is, or nothing was written for LATE_MS, and is given away with its memory: its write
+ * is a thread's turn, whatever its size. With a filter a piece is held until the filter took it, and goes out in pieces of the filter's
  * making, so that a few bytes that expand to gigabytes cost no memory.
  *
  * Rejected: hashing and compressing on the pool. A piece takes the loop one to three milliseconds, which is less than handing
@@ -18,7 +18,7 @@
 #include "base/clock.h"
 #include "loop/timer.h"
 
-enum { PIECE = NEAP_FILE_PIECE, WATCHED_PIECE = 64 * 1024, MARGIN = 8 * 1024, OUT = 128 * 1024, TELL_MS = 200, LATE_MS = 5 };    /* margin: a COPY ends its pieces with a row */
+enum { PIECE = NEAP_FILE_PIECE, WATCHED_PIECE = 64 * 1024, MARGIN = 8 * 1024, OUT = 128 * 1024, TELL_MS = 200, LATE_MS = 5 };    /* margin: a COPY's pieces end with a row */
 
 struct neap_pipe {
     neap_stream *from, *to;
@@ -164,7 +164,7 @@ static void take(neap_pipe *p, const char *data, size_t len) {
     if (p->hash) neap_hash_add(p->hash, data, len);
     p->result.bytes += (long long)len;
     if (p->o.moved) p->o.moved(p->arg, len, 0);
-    if (p->gathers && !p->held.data) neap_buf_reserve(&p->held, PIECE + MARGIN);
+    if (p->gathers) neap_buf_reserve(&p->held, p->held.len + len < PIECE + MARGIN ? PIECE + MARGIN : p->held.len + len);
     if (p->filter || p->gathers || p->writing) neap_buf_add(&p->held, data, len);
     else put(p, data, len);
     if (!p->over) tell(p);
@@ -188,7 +188,7 @@ static void put_held(neap_pipe *p) {
     p->late = false;
     if (p->gathers) {
         count(p, p->held.data, p->held.len);
-        neap_stream_give(p->to, &p->held, on_written, p);
+        neap_stream_file_give(p->to, &p->held, on_written, p);
         return;
     }
     if (!p->filter) {
@@ -302,7 +302,7 @@ neap_pipe *neap_pipe_start(neap_loop *loop, neap_stream *from, neap_stream *to, 
     if (!o->plain && (p->filter || !p->o.fresh)) p->hash = neap_hash_new();
     if (!o->plain && p->filter && !p->o.fresh) p->written_hash = neap_hash_new();
     p->gathers = !p->filter && neap_stream_is_file(to);
-    p->later = neap_timer_new(loop, on_late, p);
+    if (p->gathers) p->later = neap_timer_new(loop, on_late, p);
     p->timer = neap_timer_new(loop, on_time, p);
     neap_timer_start(p->timer, 0);
     return p;

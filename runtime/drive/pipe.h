@@ -5,7 +5,8 @@
  *         \--cancel: both streams are stopped, nobody is called
  *
  * One piece is being written while the next is read, so memory is flat (about half a MiB; a filter has its library's window besides)
- * and a slow end slows the fast one. Neither stream is shut or freed. `done` comes from the loop. */
+ * and a slow end slows the fast one. What was read and not yet written when an end fails is not written any more.
+ * Neither stream is shut or freed. `done` comes from the loop. */
 #ifndef NEAP_DRIVE_PIPE_H
 #define NEAP_DRIVE_PIPE_H
 

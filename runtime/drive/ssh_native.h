@@ -42,7 +42,7 @@ ssize_t neap_ssh_link_take(neap_ssh_link *l, char *buffer, size_t len);       /*
 ssize_t neap_ssh_link_put(neap_ssh_link *l, const char *data, size_t len);    /* all of it, or -EPIPE once cut */
 void neap_ssh_link_flush(neap_ssh_link *l);
 size_t neap_ssh_link_queued(const neap_ssh_link *l);                          /* bytes that did not leave yet */
-bool neap_ssh_link_waits(const neap_ssh_link *l);                             /* bytes came that nobody has taken */
+bool neap_ssh_link_waits(const neap_ssh_link *l);                             /* bytes came that nobody has taken; not those in the socket */
 bool neap_ssh_link_ended(const neap_ssh_link *l);                             /* no more will come, and all was taken */
 const char *neap_ssh_link_reason(const neap_ssh_link *l);                     /* of the end */
 int64_t neap_ssh_link_alive_ms(const neap_ssh_link *l);                       /* when the far end last gave a sign */

@@ -4,9 +4,11 @@
  *       \--------------------------cut----------------------/
  *
  * A link is a socket, or a stream through another session (ProxyJump): libssh2 sees two callbacks and cannot tell. Writing takes
- * everything and remembers it; `queued` says how much, and a channel stops producing above 256 KiB. Reading takes from what one event
- * brought: from a socket straight into libssh2's memory, 64 KiB an event, so that what is behind it stays in the processor's cache and other
- * connections have their turn. What nobody takes is kept, and no more is read from the far end while 64 KiB are left.
+ * everything and remembers it; `queued` says how much, and a channel stops producing above 256 KiB. Reading takes what one event
+ * brought, from a socket straight into libssh2's memory: 64 KiB, so that they are still in the processor's cache when they have been decrypted, and
+ * other connections have their turn. What nobody takes is kept, and no more is read from the far end while 64 KiB are left.
+ *
+ * The end of a connection is an event of its own, also where it came with the last bytes: their readers ask again first.
  *
  * Nothing of ours comes near 8 MiB, so whoever lets that much pile up makes libssh2 answer without reading: that is an end, too.
  *
@@ -37,7 +39,7 @@ struct neap_ssh_link {
     size_t portion;                      /* so much may still be taken from the socket in this event */
     const char *in;                      /* what the stream brought in this event and nobody took yet */
     size_t in_len;
-    neap_buf left;                       /* what earlier events brought and nobody took yet */
+    neap_buf left;                       /* what came and nobody took yet; it goes first */
     neap_buf out;
     int64_t alive_ms, blocked_ms;        /* blocked_ms: since when writing waits, 0: it does not */
     char first[NEAP_SSH_FIRST_SIZE];
@@ -60,25 +62,9 @@ static void note_first(neap_ssh_link *l, const char *data, size_t len) {
     }
 }
 
-static void rest(neap_ssh_link *l) {
-    if (l->in_len) neap_buf_add(&l->left, l->in, l->in_len);
-    l->in_len = 0;
-}
-
 static void note(neap_ssh_link *l, const char *data, size_t len) {
     l->alive_ms = neap_clock_mono_ms();
     if (l->first_len + 1 < sizeof l->first) note_first(l, data, len);
-}
-
-/* Show what came to whoever listens; what stays is kept. */
-static void feed(neap_ssh_link *l, const char *data, size_t len) {
-    note(l, data, len);
-    if (l->left.len) {
-        neap_buf_add(&l->left, data, len);
-    } else {
-        l->in = data;
-        l->in_len = len;
-    }
 }
 
 /* Over a socket ----------------------------------------------------------------------------- */
@@ -106,7 +92,8 @@ static void send_some(neap_ssh_link *l) {
     }
 }
 
-/* How much came, of at most the rest of this event's portion; 0: no more in this event. */
+/* How much came, of at most the rest of this event's portion; 0: no more in this event. The end, if bytes came before it, is left to the
+ * next one. */
 static size_t receive(neap_ssh_link *l, char *room, size_t len) {
     ssize_t n;
     if (len > l->portion) len = l->portion;
@@ -116,10 +103,15 @@ static size_t receive(neap_ssh_link *l, char *room, size_t len) {
         note(l, room, (size_t)n);
         return (size_t)n;
     }
-    if (n == 0) end(l, "the far end closed it");
-    else if (errno != EAGAIN) end(l, strerror(errno));
+    if (n == 0 && l->portion == PIECE_SIZE) end(l, "the far end closed it");
+    if (n < 0 && errno != EAGAIN) end(l, strerror(errno));
     l->portion = 0;
     return 0;
+}
+
+static void keep(neap_ssh_link *l) {
+    char *room = neap_buf_room(&l->left, KEPT_SIZE);
+    l->left.len += receive(l, room, KEPT_SIZE);
 }
 
 /* `moved` may cut, never frees: the session does that from its timer. */
@@ -129,9 +121,8 @@ static void on_ready(void *arg, int events) {
     l->portion = events & NEAP_WATCH_READ && !l->ended && l->left.len < PIECE_SIZE ? PIECE_SIZE : 0;
     l->moved(l->arg);
     if (l->portion == PIECE_SIZE && !l->cut) {       /* nobody takes, and the event would come again and again */
-        char *room = neap_buf_room(&l->left, KEPT_SIZE);
-        l->left.len += receive(l, room, KEPT_SIZE);
-        l->moved(l->arg);
+        keep(l);
+        l->moved(l->arg);                            /* that something waits is news, too */
     }
     l->portion = 0;
     watch_again(l);
@@ -145,6 +136,22 @@ neap_ssh_link *neap_ssh_link_of_fd(neap_loop *loop, int fd, neap_ssh_link_fn mov
 }
 
 /* Over a stream ----------------------------------------------------------------------------- */
+
+static void rest(neap_ssh_link *l) {
+    if (l->in_len) neap_buf_add(&l->left, l->in, l->in_len);
+    l->in_len = 0;
+}
+
+/* Show what came to whoever listens; what stays is kept. */
+static void feed(neap_ssh_link *l, const char *data, size_t len) {
+    note(l, data, len);
+    if (l->left.len) {
+        neap_buf_add(&l->left, data, len);
+    } else {
+        l->in = data;
+        l->in_len = len;
+    }
+}
 
 static void read_more(neap_ssh_link *l);
 
@@ -201,6 +208,7 @@ neap_ssh_link *neap_ssh_link_of_stream(neap_loop *loop, neap_stream *stream, nea
 ssize_t neap_ssh_link_take(neap_ssh_link *l, char *buffer, size_t len) {
     if (l->cut) return -EPIPE;
     size_t n;
+    if (l->portion && !l->left.len && len < KEPT_SIZE) keep(l);        /* a banner is asked for byte by byte */
     if (l->left.len) {
         n = l->left.len < len ? l->left.len : len;
         memcpy(buffer, l->left.data, n);

@@ -94,10 +94,10 @@ static void answer_read(request *r, ssize_t result) {
     neap_err_close(&err);
 }
 
-static void answer_done(request *r, int result) {
+static void answer_done(neap_stream_done_fn done, void *arg, int result) {
     neap_err err = NEAP_ERR_INIT;
     if (result < 0) neap_loop_fail(&err, result, "cannot write to the file");
-    r->done(r->arg, result < 0 ? &err : NULL);
+    done(arg, result < 0 ? &err : NULL);
     neap_err_close(&err);
 }
 
@@ -106,6 +106,8 @@ static void answer_done(request *r, int result) {
 static void on_read(uv_fs_t *uv) {
     request *r = uv->data;
     file *f = r->owner;
+    r->piece.len = uv->result > 0 ? (size_t)uv->result : 0;
+    r->piece.data[r->piece.len] = 0;
     if (f->reading == r) {
         f->reading = NULL;
         if (f->seekable && uv->result > 0) f->read_at += uv->result;
@@ -174,13 +176,16 @@ static int write_rest(request *r) {
     return uv_fs_write(f->loop, &r->uv, f->fd, &piece, 1, f->write_at, on_written);
 }
 
+/* The caller is told last, so that its next write has the memory of this one; it may free the stream. */
 static void end_write(request *r, int result) {
     file *f = r->owner;
-    if (f->writing == r) {
-        f->writing = NULL;
-        answer_done(r, result);
-    }
+    neap_stream_done_fn done = f->writing == r ? r->done : NULL;
+    void *arg = r->arg;
+    if (done) f->writing = NULL;
+    f->busy++;
     retire(r);
+    if (done) answer_done(done, arg, result);
+    if (--f->busy == 0 && f->freed) leave(f);
 }
 
 /* A disk may take less than it was given (a signal, the last free block): the rest is asked for, and the error, if
@@ -213,7 +218,7 @@ static void file_write(neap_stream *s, const char *data, size_t len, neap_stream
     begin_write(r, done);
 }
 
-void neap_stream_give(neap_stream *s, neap_buf *piece, neap_stream_done_fn done, void *arg) {
+void neap_stream_file_give(neap_stream *s, neap_buf *piece, neap_stream_done_fn done, void *arg) {
     request *r = make_request((file *)s, arg);
     neap_buf given = *piece;
     *piece = r->piece;
@@ -248,7 +253,7 @@ static void file_stop(neap_stream *s) {
     writing = f->writing;
     f->writing = NULL;
     if (writing) f->broken = true;
-    if (writing) answer_done(writing, UV_ECANCELED);
+    if (writing) answer_done(writing->done, writing->arg, UV_ECANCELED);
     if (--f->busy == 0 && f->freed) leave(f);
 }
 

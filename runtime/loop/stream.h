@@ -57,7 +57,7 @@ neap_stream *neap_stream_of_file(neap_loop *loop, int fd);
  * and then given away with their memory instead of being copied. */
 enum { NEAP_FILE_PIECE = 256 * 1024 };
 bool neap_stream_is_file(const neap_stream *s);
-/* As write, to a file. `piece` is empty afterwards; the memory it then has is that of an earlier one. */
-void neap_stream_give(neap_stream *s, neap_buf *piece, neap_stream_done_fn done, void *arg);
+/* As write; only to a file. `piece` is empty afterwards; the memory it then has is that of an earlier one. */
+void neap_stream_file_give(neap_stream *s, neap_buf *piece, neap_stream_done_fn done, void *arg);
 
 #endif
