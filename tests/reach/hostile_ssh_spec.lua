@@ -54,7 +54,7 @@ local MODES <const> = {
   plain = "plain", silent = "fails", hangs_in_kex = "fails", hangs_in_auth = "fails", hangs_in_channel = "fails", hangs_in_exec = "fails",
   endless_banner = "fails", endless_line = "fails", other_host_key = "fails", refuses_auth = "fails", refuses_channel = "fails",
   refuses_exec = "fails", no_exit_status = "word", exit_signal = "word", exit_status_then_cut = "word", close_without_eof = "word",
-  no_close = "word", no_window = "word", cut_in_output = "fails", huge_stderr = "much", long_line = "much", endless_output = "fails",
+  no_close = "word", ends_at_once = "word", no_window = "word", cut_in_output = "fails", huge_stderr = "much", long_line = "much", endless_output = "fails",
   escapes = "much", late_rekey = "plain", rekey_never_ends = "fails", garbage = "fails", oversize = "fails",
   many_banners = "fails", flood_requests = "fails", flood_adjusts = "fails", flood_ignored = "fails", flood_channels = "fails",
   other_channel = "fails", ignores_window = "fails", bad_length = "fails", truncated = "fails", disconnects = "fails",
@@ -112,6 +112,25 @@ for _, backend in ipairs { "libssh2", "program" } do
         assert.is_true(err.code == "refused" or err.code == "auth", err.code .. ": " .. err.message)
         assert.is_true(is_sentence(err))
       end)
+    end)
+
+    -- The end of the connection must not overtake a reader that has not asked for the rest yet.
+    it("that ends the connection behind the last byte takes nothing back", function ()
+      for _, bytes in ipairs { 6000, 60000, 150000 } do
+        local far <close> = servers.hostile_ssh { mode = "ends_at_once" }
+        T.run(function ()
+          local home = servers.ssh_home { far = far }
+          local session <close> = assert(ssh.open { name = "far", role = "far", config = home.config, backend = backend, connect_ms = PATIENT_MS })
+          local command <close> = assert(session:start { argv = { "head", "-c", tostring(bytes), "/dev/zero" }, read = true })
+          local came, piece = 0, nil
+          repeat
+            piece = command:stdout():read(4096)
+            came = came + #(piece or "")
+          until not piece
+          assert.equal(bytes, came)
+          assert.same({ status = 0 }, command:wait())
+        end)
+      end
     end)
 
     it("that takes no input holds up nobody", function ()

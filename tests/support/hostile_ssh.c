@@ -14,6 +14,7 @@
  *   no_exit_status          EOF and close, no exit status        exit_signal      the command always ended by KILL
  *   exit_status_then_cut    exit status, then RST                close_without_eof  exit status and close, no EOF
  *   no_close                EOF and exit status, the channel is never closed
+ *   ends_at_once            nothing is wrong, but all of it, from the first output to the end of the connection, comes in one piece
  *   no_window               the window for input is 0 and never opened
  *   cut_in_output           RST behind the first output
  *   huge_stderr, long_line, endless_output       `size` bytes on stderr (64 MiB), one line of `size` on stdout (1 GiB), without end; first
@@ -276,7 +277,9 @@ static void send_many(server *s, bool is_err, int64_t size) {
 /* What the mode says before the command's own first word. */
 static void speak_first(server *s) {
     static const char odd[] = "\033]0;owned\007\033[2J\033[31mred\033]52;c;aGk=\007\033P+q\033\\\0\xff\xfe\xc3(\xe2\x80\xae\x9b" "31m\r\b\n";
+    int one = 1;
     s->told = true;
+    if (is(s, "ends_at_once")) setsockopt(s->wire.fd, IPPROTO_TCP, TCP_CORK, &one, sizeof one);
     if (is(s, "huge_stderr")) send_many(s, true, s->size ? s->size : 64 << 20);
     if (is(s, "long_line")) send_many(s, false, s->size ? s->size : 1 << 30);
     if (is(s, "endless_output")) send_many(s, false, INT64_MAX);
@@ -327,6 +330,7 @@ static void send_end(server *s, int status) {
         cut(s);
     }
     if (!is(s, "no_close")) send_about(s, 97), s->closed = true;
+    if (is(s, "ends_at_once")) shutdown(s->wire.fd, SHUT_WR), hang();
 }
 
 /* Carry the command's streams until it has ended. */
