@@ -222,13 +222,15 @@ describe("jobs on a host whose connections are killed", function ()
       local began, tally = {}, {}
       for line in suite.read(dir .. "/log"):gmatch("%d+") do began[tonumber(line)] = (began[tonumber(line)] or 0) + 1 end
       for n = 1, count do
-        tally[results[n]] = (tally[results[n]] or 0) + 1
+        local is_error = results[n] ~= "ok" and results[n] ~= "unknown"
+        local end_of = is_error and not began[n] and "never begun" or results[n]       -- a busy machine: killed as often as it is tried
+        tally[end_of] = (tally[end_of] or 0) + 1
         assert.is_true((began[n] or 0) <= 1, ("job %d was begun %s times"):format(n, began[n]))
         if results[n] == "ok" then assert.equal(1, began[n]) end
       end
       local told = ("%s, one of them: %s"):format(text.json(tally), why)
-      assert.equal(count, (tally.ok or 0) + (tally.unknown or 0), told)
-      assert.is_true((tally.ok or 0) > 0, told)
+      assert.equal(count, (tally.ok or 0) + (tally.unknown or 0) + (tally["never begun"] or 0), told)
+      assert.is_true((tally.ok or 0) > (tally["never begun"] or 0), told)
     end)
   end
 
