@@ -122,9 +122,9 @@ for _, backend in ipairs { "libssh2", "program" } do
           local home = servers.ssh_home { far = far }
           local session <close> = assert(ssh.open { name = "far", role = "far", config = home.config, backend = backend, connect_ms = PATIENT_MS })
           local command <close> = assert(session:start { argv = { "head", "-c", tostring(bytes), "/dev/zero" }, read = true })
-          local came, piece = 0, nil
+          local came = 0
           repeat
-            piece = command:stdout():read(4096)
+            local piece = command:stdout():read(4096)
             came = came + #(piece or "")
           until not piece
           assert.equal(bytes, came)
