@@ -288,12 +288,29 @@ static neap_journal *new_journal(const char *run) {
     return j;
 }
 
-/* From rollback mode to the log, and the statements that are kept. The change of the header is one sector: with the rollback
- * journal in memory it cannot leave a hot one behind, which a reader could not open. */
+/* Somebody who reads at this moment (neap watch, neap show) keeps the log open; SQLite's own patience does not cover the lock that
+ * leaving it takes, so it is asked again. We are on the pool: waiting holds nobody up. */
+static bool change_mode(neap_journal *j, const char *sql, neap_err *err) {
+    int64_t ends = neap_clock_mono_ms() + NEAP_DB_BUSY_MS;
+    struct timespec pause = {.tv_nsec = 5 * 1000000};
+    for (;;) {
+        neap_err why = NEAP_ERR_INIT;
+        if (neap_db_exec(j->db, sql, &why)) return true;
+        if (why.code != NEAP_E_BUSY || neap_clock_mono_ms() >= ends) {
+            neap_err_move(err, &why);
+            return false;
+        }
+        neap_err_close(&why);
+        nanosleep(&pause, NULL);
+    }
+}
+
+/* From rollback mode, or from the log of a run that was killed, to a new log; and the statements that are kept. The change of the header
+ * is one sector: with the rollback journal in memory it cannot leave a hot one behind, which a reader could not open. */
 static bool start_log(neap_journal *j, neap_err *err) {
     int on = 1;
-    if (!neap_db_exec(j->db, "PRAGMA journal_mode=MEMORY; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0;"
-                             "SELECT seq FROM record LIMIT 1", err)) return false;
+    if (!change_mode(j, "PRAGMA journal_mode=MEMORY; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0;"
+                        "SELECT seq FROM record LIMIT 1", err)) return false;
     sqlite3_file_control(j->db, "main", SQLITE_FCNTL_PERSIST_WAL, &on);
     sqlite3_wal_hook(j->db, on_log, j);
     j->log_size = LOG_FIRST;
@@ -425,30 +442,13 @@ static bool write_seal(neap_journal *j, const char *status, neap_err *err) {
     return ok;
 }
 
-/* Somebody who reads at this moment (neap watch, neap show) keeps the log open; SQLite's own patience does not cover this
- * lock, so it is asked again. We are on the pool: waiting holds nobody up. */
-static bool leave_wal(neap_journal *j, neap_err *err) {
-    int64_t ends = neap_clock_mono_ms() + NEAP_DB_BUSY_MS;
-    struct timespec pause = {.tv_nsec = 5 * 1000000};
-    for (;;) {
-        neap_err why = NEAP_ERR_INIT;
-        if (neap_db_exec(j->db, "PRAGMA synchronous=FULL; PRAGMA journal_mode=MEMORY", &why)) return true;
-        if (why.code != NEAP_E_BUSY || neap_clock_mono_ms() >= ends) {
-            neap_err_move(err, &why);
-            return false;
-        }
-        neap_err_close(&why);
-        nanosleep(&pause, NULL);
-    }
-}
-
 /* Checkpoint everything, give up the log, and see that it is so. MEMORY for the reason start_log gives; in the file it
  * is the same plain mode as DELETE. */
 static bool close_log(neap_journal *j, neap_err *err) {
     int off = 0;
     bool sealed = false;
     sqlite3_file_control(j->db, "main", SQLITE_FCNTL_PERSIST_WAL, &off);
-    return leave_wal(j, err)
+    return change_mode(j, "PRAGMA synchronous=FULL; PRAGMA journal_mode=MEMORY", err)
         && neap_evidence_is_sealed(j->db, &sealed, err)
         && (sealed || neap_err_set(err, NEAP_E_BUSY, "the log of \"%s\" could not be closed", j->file));
 }

@@ -159,6 +159,28 @@ describe("native.journal", function()
     end
   end)
 
+  -- To leave the log of who was killed takes a lock that a reader's is in the way of, and SQLite does not wait for it by itself.
+  it("resumes an open run while somebody reads it all the time", function()
+    local state = runs.state()
+    runs.write(state, "r1", 2)
+    local reader = T.start { argv = { ("/proc/%d/exe"):format(T.pid()), "-e", ([[
+      local journal = require "native.journal"
+      io.stdout:write("ready\n"):flush()
+      while true do assert(journal.read(%q, "r1", 0)) end]]):format(state) } }
+    assert.same({ "out", "ready\n" }, { reader:read(60000) })
+    T.run(function()
+      for _ = 1, 40 do
+        local j <close> = assert(journal.resume(state, "r1"))
+        j:append("resume", "", {})
+        j:flush()
+      end
+    end)
+    reader:kill(9)
+    reader:wait(60000)
+    reader:close()
+    assert.equal(43, assert(journal.verify(state, "r1")).records)
+  end)
+
   it("lists a resumed run as running until it is sealed again", function()
     local state = runs.state()
     runs.write(state, "r1", 2, "failed")
