@@ -151,6 +151,9 @@ static void conclude(neap_remote *r, const neap_ssh_end *end, const neap_err *wh
     } else if (!began && !r->word_started && end && end->how == NEAP_SSH_EXITED) {
         explain_silence(r, end->status, &err);
         how = NEAP_REMOTE_NOT_BEGUN;
+    } else if (end && end->how == NEAP_SSH_REFUSED) {
+        copy_error(&err, why, r->names.place);
+        how = NEAP_REMOTE_NOT_BEGUN;
     } else if (began && end && end->how == NEAP_SSH_SIGNALLED) {
         neap_err_set(&err, NEAP_E_CLOSED, "the shell beside \"%s\" on %s was ended by signal %s", r->names.program, r->names.place, end->signal);
     } else {

@@ -50,8 +50,9 @@ typedef struct neap_ssh_card {
     const char *authenticated;      /* "publickey (agent)", "publickey (~/.ssh/id_ed25519)" */
 } neap_ssh_card;
 
-typedef enum { NEAP_SSH_EXITED, NEAP_SSH_SIGNALLED, NEAP_SSH_UNTOLD } neap_ssh_how;
-/* How a channel ended: an exit status, a signal, or nobody said (the connection broke, or the far end closed without a word). */
+typedef enum { NEAP_SSH_EXITED, NEAP_SSH_SIGNALLED, NEAP_SSH_UNTOLD, NEAP_SSH_REFUSED } neap_ssh_how;
+/* How a channel ended: an exit status, a signal, nobody said (the connection broke, or the far end closed without a word), or the far end did not
+ * start the command (UNREACHABLE; retry: it may when there is room again). */
 typedef struct neap_ssh_end {
     neap_ssh_how how;
     int status;
@@ -62,7 +63,7 @@ typedef struct neap_ssh neap_ssh;
 typedef struct neap_ssh_exec neap_ssh_exec;
 typedef void (*neap_ssh_opened_fn)(void *arg, const neap_err *err);           /* err NULL: open; once */
 typedef void (*neap_ssh_lost_fn)(void *arg, const neap_err *err);             /* once, after every channel was told */
-/* Once, after both outputs were read to their end or given up. err says why when `how` is UNTOLD. */
+/* Once, after both outputs were read to their end or given up. err says why when `how` is UNTOLD or REFUSED. */
 typedef void (*neap_ssh_end_fn)(void *arg, const neap_ssh_end *end, const neap_err *err);
 
 typedef struct neap_ssh_class {

@@ -106,10 +106,17 @@ static void on_lost(void *arg, const neap_err *err) {
     bury(l);
 }
 
+/* What the host showed before; beside, two back ends may be shown keys of two kinds, and these cannot be compared. */
+static const neap_ssh_card *shown_before(const neap_ssh_link *l, const neap_ssh_card *now) {
+    if (l->known) return &l->card;
+    return l->of && l->of->known && now->key_type && strcmp(l->of->card.key_type, now->key_type) == 0 ? &l->of->card : NULL;
+}
+
 static bool check_same(neap_ssh_link *l, const neap_ssh_card *card) {
-    if (!l->known || strcmp(l->card.fingerprint, card->fingerprint ? card->fingerprint : "") == 0) return true;
+    const neap_ssh_card *before = shown_before(l, card);
+    if (!before || strcmp(before->fingerprint, card->fingerprint ? card->fingerprint : "") == 0) return true;
     neap_err err = NEAP_ERR_INIT;
-    neap_err_set(&err, NEAP_E_AUTH, "%s shows another host key than before: %s, it was %s", l->host->name, card->fingerprint, l->card.fingerprint);
+    neap_err_set(&err, NEAP_E_AUTH, "%s shows another host key than before: %s, it was %s", l->host->name, card->fingerprint, before->fingerprint);
     neap_err_hint(&err, "It is another machine, or it was set up anew; nothing of what was begun can be asked about there.");
     fail(l, &err);
     neap_err_close(&err);
@@ -220,7 +227,7 @@ void neap_ssh_link_release(neap_ssh_link *l) {
 
 neap_ssh_link *neap_ssh_link_beside(neap_ssh_link *l, const neap_ssh_backends *backends) {
     if (l->beside) return l->beside;
-    l->beside = neap_ssh_link_new(l->loop, l->host, backends);
+    l->beside = neap_ssh_link_new(l->loop, l->host, backends ? backends : &l->backends);
     l->beside->of = l;
     return l->beside;
 }

@@ -92,6 +92,7 @@ typedef struct neap_ssh_native {
     char *authenticated;
     neap_list channels, dialers;
     neap_ssh_channel *opening;           /* libssh2 keeps the state of one opening per session */
+    int64_t left_ms;                     /* when a command was last over for us */
     bool pinging;                        /* the opening is our sign of life */
     int64_t asked_ms;                    /* when it was asked about its silence; 0: it was not, or it has spoken since */
     char *piece;                         /* what a reader is shown */
@@ -171,8 +172,10 @@ struct neap_ssh_channel {
     neap_buf out;                        /* written, and not yet taken by libssh2 */
     size_t out_at;
     bool eof_wanted, eof_sent, closed, dropped;          /* closed: by the far end; dropped: to be closed, nobody listens any more */
+    int64_t asked_ms, pause_ms;          /* when it first asked for room, and how long until it asks again */
+    bool pauses;
     int holders;                         /* who has it: the exec's owner, a dial, each stream handed out */
-    neap_timer *late;                    /* tells from the loop what a channel without a session has to tell */
+    neap_timer *late;                    /* ends a pause; tells from the loop what a channel without a session has to tell */
     neap_err err;                        /* why it has none */
     neap_ssh_end_fn ended;
     void (*ready)(void *arg, const neap_err *err);                            /* a tunnel is open, or is not */

@@ -1,10 +1,13 @@
 /* ssh_native_channel.c -- channels of a session: a command, or a tunnel.
  *
  *     WAITS ──its turn──► OPENS ──► ASKS (a command) ──► LIVES ──the far end closed, or dropped──► ENDS ──closed──► over
- *        \                  \──────────\── refused: told ────────────────────────────────────────────/
+ *        \ ◄──no room yet──/ \──────────\── refused: told ────────────────────────────────────────────/
  *
  * libssh2 keeps the state of an opening in its session, so one is under way at a time and the others wait. Tunnels to a unix socket are
  * opened by the message itself; libssh2 has a function for them only since 1.11.
+ *
+ * A server may count commands (MaxSessions), and counts one until its process is reaped: after its last word, and after its channel was
+ * closed. So a refusal beside other commands says nothing yet. It is asked again after a pause, until it and the last end of a command are ROOM_MS ago.
  *
  * How a command ended is told once, when the far end has closed the channel and all it sent was taken. libssh2 1.10 gives status 0 also when
  * none was sent; later versions say which. A lost connection is UNTOLD, unless the outputs were complete and a
@@ -19,7 +22,7 @@
 
 #include "base/clock.h"
 
-enum { WINDOW_SIZE = 2 * 1024 * 1024, PACKET_SIZE = 32768, UNUSED_SOURCE = 99 };
+enum { WINDOW_SIZE = 2 * 1024 * 1024, PACKET_SIZE = 32768, UNUSED_SOURCE = 99, ROOM_MS = 2000, PAUSE_MS = 5, LONGEST_PAUSE_MS = 160 };
 
 static void destroy(neap_ssh_channel *c) {
     neap_timer_free(c->late);
@@ -45,6 +48,12 @@ static void detach(neap_ssh_channel *c) {
     c->session = NULL;
     c->lib = NULL;
     if (!c->holders) destroy(c);
+}
+
+static void end_channel(neap_ssh_channel *c) {
+    if (c->state == NEAP_SSH_ENDS) return;
+    if (c->kind == NEAP_SSH_CHANNEL_EXEC && c->state == NEAP_SSH_LIVES) c->session->left_ms = neap_clock_mono_ms();
+    c->state = NEAP_SSH_ENDS;
 }
 
 /* How it ended --------------------------------------------------------------------------------- */
@@ -84,9 +93,14 @@ static void tell_untold(neap_ssh_channel *c, const neap_err *err) {
     tell_end(c, &end, err);
 }
 
-/* Told from the loop to a channel that has no session. */
+/* The end of a pause; without a session, what there is to tell. */
 static void on_late(void *arg) {
     neap_ssh_channel *c = arg;
+    c->pauses = false;
+    if (c->session) {
+        neap_ssh_native_kick(c->session);
+        return;
+    }
     c->holders++;
     if (c->ended || c->ready) tell_untold(c, &c->err);
     neap_ssh_lanes_late(c);
@@ -103,16 +117,17 @@ static void refuse(neap_ssh_channel *c) {
     neap_err err = NEAP_ERR_INIT;
     char *why = NULL;
     libssh2_session_last_error(s->lib, &why, NULL, 0);
-    neap_err_set(&err, c->kind == NEAP_SSH_CHANNEL_EXEC ? NEAP_E_REMOTE : NEAP_E_UNREACHABLE, "\"%s\" %s%s: %s", s->name,
+    neap_err_set(&err, NEAP_E_UNREACHABLE, "\"%s\" %s%s: %s", s->name,
                  c->kind == NEAP_SSH_CHANNEL_EXEC ? "does not start a command" : "does not connect to ", c->kind == NEAP_SSH_CHANNEL_EXEC ? "" : c->text,
                  why && *why ? why : "it gives no reason");
     err.retry = c->kind == NEAP_SSH_CHANNEL_EXEC;
     neap_err_hint(&err, c->kind == NEAP_SSH_CHANNEL_EXEC ? "The server may have reached MaxSessions for this connection." :
                   "Nobody may listen there, or the server forbids it (AllowTcpForwarding, AllowStreamLocalForwarding).");
-    c->state = NEAP_SSH_ENDS;
+    end_channel(c);
     neap_err_keep(&c->err, &err);
     neap_ssh_lanes_end(c, &err);
-    tell_untold(c, &err);
+    neap_ssh_end end = {.how = NEAP_SSH_REFUSED};
+    tell_end(c, &end, &err);
     neap_err_close(&err);
 }
 
@@ -123,10 +138,32 @@ static const char *type_of(const neap_ssh_channel *c) {
     return types[c->kind];
 }
 
+static bool has_others(const neap_ssh_channel *c) {
+    const neap_ssh_native *s = c->session;
+    for (const neap_list *n = s->channels.next; n != &s->channels; n = n->next) {
+        const neap_ssh_channel *other = NEAP_LIST_OF(n, neap_ssh_channel, node);
+        if (other != c && other->kind == NEAP_SSH_CHANNEL_EXEC) return true;
+    }
+    return s->left_ms != 0;
+}
+
+/* Refused: is it worth asking again? */
+static bool wait_for_room(neap_ssh_channel *c) {
+    int64_t now = neap_clock_mono_ms(), left = c->session->left_ms;
+    if (c->kind != NEAP_SSH_CHANNEL_EXEC || !has_others(c)) return false;
+    if (!c->asked_ms) c->asked_ms = now;
+    if (now - (left > c->asked_ms ? left : c->asked_ms) >= ROOM_MS) return false;
+    c->pause_ms = !c->pause_ms ? PAUSE_MS : c->pause_ms < LONGEST_PAUSE_MS ? 2 * c->pause_ms : LONGEST_PAUSE_MS;
+    c->pauses = true;
+    neap_timer_start(c->late, c->pause_ms);
+    c->state = NEAP_SSH_WAITS;
+    return true;
+}
+
 static void open_channel(neap_ssh_channel *c) {
     neap_ssh_native *s = c->session;
     if (c->state == NEAP_SSH_WAITS) {
-        if (s->opening || s->pinging) return;
+        if (s->opening || s->pinging || c->pauses) return;
         s->opening = c;
         c->state = NEAP_SSH_OPENS;
     }
@@ -137,8 +174,9 @@ static void open_channel(neap_ssh_channel *c) {
     s->opening = NULL;
     s->again = true;                                 /* the next one may open */
     if (neap_ssh_is_fatal(rc)) neap_ssh_native_fail_lib(s, rc, "the connection was lost to");
-    else if (!c->lib) refuse(c);
-    else if (c->kind == NEAP_SSH_CHANNEL_EXEC) c->state = NEAP_SSH_ASKS;
+    else if (!c->lib) {
+        if (!wait_for_room(c)) refuse(c);
+    } else if (c->kind == NEAP_SSH_CHANNEL_EXEC) c->state = NEAP_SSH_ASKS;
     else c->state = NEAP_SSH_LIVES;
     if (c->state != NEAP_SSH_LIVES) return;
     void (*ready)(void *, const neap_err *) = c->ready;
@@ -178,7 +216,7 @@ static void live(neap_ssh_channel *c) {
     if (c->dropped || libssh2_channel_eof(c->lib) != 1) return;
     neap_ssh_end end = {.how = NEAP_SSH_UNTOLD};
     if (c->kind == NEAP_SSH_CHANNEL_EXEC) end = end_of(c);
-    c->state = NEAP_SSH_ENDS;
+    end_channel(c);
     neap_ssh_lanes_end(c, NULL);
     neap_err err = NEAP_ERR_INIT;
     if (end.how == NEAP_SSH_UNTOLD) neap_err_set(&err, NEAP_E_CLOSED, "\"%s\" closed the channel without a word about its command", c->session->name);
@@ -201,7 +239,7 @@ static void close_lib(neap_ssh_channel *c) {
 }
 
 static void step(neap_ssh_channel *c) {
-    if (c->dropped && c->state != NEAP_SSH_OPENS) c->state = NEAP_SSH_ENDS;
+    if (c->dropped && c->state != NEAP_SSH_OPENS) end_channel(c);
     if (c->state == NEAP_SSH_WAITS || c->state == NEAP_SSH_OPENS) open_channel(c);
     if (c->state == NEAP_SSH_ASKS && !c->dropped) ask(c);
     if (c->state == NEAP_SSH_LIVES && !c->dropped) live(c);

@@ -81,6 +81,7 @@ static void judge(program_exec *e, int status) {
         neap_err_set(&e->err, NEAP_E_UNREACHABLE, "\"%s\" opens no further channel", e->p->host->name);
         neap_err_hint(&e->err, "Its sshd allows MaxSessions commands at a time in one connection.");
         e->err.retry = true;
+        if (strstr(log.data, "open refused by peer")) e->end.how = NEAP_SSH_REFUSED;
     } else {
         neap_err_set(&e->err, NEAP_E_CLOSED, "the far end closed the channel without an exit status (ssh ended with %d)", status);
     }

@@ -1,5 +1,6 @@
 -- The libssh2 back end against real sshd: what the library does badly must not reach a caller.
 local servers = require "tests.support.servers"
+local ssh = require "native.ssh"
 local suite = require "tests.support.suite"
 
 describe("an SSH session of libssh2", function()
@@ -353,7 +354,7 @@ c.sendall(got.upper()); c.close()
     with({ host = server.address, port = server.port, user = server.user, known_hosts = { name } }, function(s)
       local one, two, three = s:exec("cat"), s:exec("cat"), s:exec("cat")
       local how, why = three:wait()
-      assert.equal("untold", how.how)
+      assert.equal("refused", how.how)
       assert.matches("does not start a command", why)
       one:stream(0):shut()
       assert.equal("exited", one:wait().how)
@@ -361,6 +362,40 @@ c.sendall(got.upper()); c.close()
       one:free()
       two:free()
       three:free()
+    end)
+    server.remove()
+  end)
+
+  -- sshd counts a command until its process is reaped, which is after its last word; one of three was refused.
+  it("runs one command after another where only one may run at a time", function()
+    local server = servers.sshd { name = "single", config = { "MaxSessions 1" } }
+    local home = servers.ssh_home { single = server }
+    T.run(function()
+      local h <close> = assert(ssh.open { name = "single", role = "single", config = home.config, backend = "libssh2" })
+      for n = 1, 100 do
+        assert.same({ { status = 0, out = n .. "\n", err = "", truncated = false } }, { h:read { argv = { "echo", tostring(n) } } })
+      end
+    end)
+    server.remove()
+  end)
+
+  it("does not wait for room that a command which was given up does not give back", function()
+    local server = servers.sshd { name = "single", config = { "MaxSessions 1" } }
+    local name = suite.write(suite.directory() .. "/single_known", server.host_line() .. "\n")
+    with({ host = server.address, port = server.port, user = server.user, known_hosts = { name } }, function(s)
+      local stays <const> = s:exec("echo $$; exec sleep 600")
+      local out = stays:stream(1)
+      local pid = assert(out:read(100)):match("%d+")
+      out:close()
+      stays:free()
+      local refused <const> = s:exec("true")
+      local how, why = refused:wait()
+      assert.equal("refused", how.how)
+      assert.matches("does not start a command", why)
+      refused:free()
+      os.execute("kill " .. pid)
+      while io.open("/proc/" .. pid .. "/stat") do require "native.task".sleep(5) end
+      assert.equal(0, run(s, "true").status)
     end)
     server.remove()
   end)

@@ -189,6 +189,55 @@ for _, backend in ipairs { "libssh2", "program" } do
   end)
 end
 
+-- MaxSessions 1: many who harden a server set it.
+for _, backend in ipairs { "libssh2", "program" } do
+  describe("a host that runs one command at a time, by " .. backend, function ()
+    local narrow
+
+    setup(function () narrow = servers.sshd { name = "narrow", config = { "MaxSessions 1" } } end)
+
+    local function open_narrow()
+      local home = servers.ssh_home { narrow = narrow }
+      return assert(ssh.open { name = "narrow", role = "narrow", config = home.config, backend = backend })
+    end
+
+    it("has no process of a cancelled job or command left", function ()
+      local dir = shared()
+      T.run(function ()
+        local h <close> = open_narrow()
+        for _, verb in ipairs { "run", "read" } do
+          local path = ("%s/%s"):format(dir, verb)
+          local runner = task.spawn(function () return h[verb](h, sh(("sleep 300 & echo $! $$ >%s; wait"):format(path))) end)
+          local first, second = content(path):match("(%d+) (%d+)")
+          runner:cancel "enough"
+          assert.is_false((runner:join()))
+          assert.is_true(wait_gone(first) and wait_gone(second))
+        end
+      end)
+    end)
+
+    it("tells of a command it does not start that it was not begun", function ()
+      T.run(function ()
+        local h <close> = open_narrow()
+        do
+          local other <close> = assert(h:start { argv = { "cat" }, read = true })
+          assert(other:stdin():write "x")
+          assert.equal("x", other:stdout():read(1))
+          local value, err = h:run(sh "true")
+          assert.is_nil(value)
+          assert.same({ "unreachable", true }, { err.code, err.retry })
+          assert.equal("failed", outcome())
+          assert(other:stdin():shut())
+          other:wait()
+        end
+        local result, err                            -- the program does not wait for room by itself
+        repeat result, err = h:run(sh "true") until result or backend == "libssh2" or not err.retry
+        assert.same({ status = 0, out = "", err = "", truncated = false }, result)
+      end)
+    end)
+  end)
+end
+
 describe("jobs on a host whose connections are killed", function ()
   -- So many jobs of three seconds, twenty at a time, each with a connection of its own; meanwhile every session is killed again and again, each
   -- time when somebody has come back.

@@ -267,7 +267,7 @@ static void ending_cancel(neap_op *op, bool force) {
 }
 
 static int ending_deliver(lua_State *L, neap_op *op) {
-    static const char *const words[] = {"exited", "signalled", "untold"};
+    static const char *const words[] = {"exited", "signalled", "untold", "refused"};
     command *c = ((ending *)op)->c;
     c->waiter = NULL;
     if (!c->over) return 0;

@@ -259,7 +259,7 @@ static void begin(session *s, run *r, const char *command, const char *input, si
 }
 
 static void push_run(lua_State *L, run *r) {
-    static const char *const hows[] = {"exited", "signalled", "untold"};
+    static const char *const hows[] = {"exited", "signalled", "untold", "refused"};
     lua_newtable(L);
     lua_pushstring(L, r->ended ? hows[r->end.how] : "running"), lua_setfield(L, -2, "how");
     lua_pushinteger(L, r->end.status), lua_setfield(L, -2, "status");
