@@ -9,6 +9,8 @@
  *
  * Where the shell that watches is ended by a signal, the command may live on in its own session: untold. A brief command has begun with its shell, so one that says nothing is untold.
  *
+ * What comes before the first word is the login shell's, not the command's, on stderr as on stdout.
+ *
  * Stderr is pumped: the words are in it, so it is read whether somebody wants the rest or not. Who takes the stream slows the far end
  * down from HELD_MOST on; until then the newest KEPT bytes wait. */
 #include "drive/remote.h"
@@ -44,10 +46,12 @@ struct neap_remote {
     bool holds, feeds, brief, marks;
     neap_stream *in, *raw;           /* raw: stderr as it comes */
     errors *errors;                  /* NULL: nobody wants it any more */
-    neap_remote_output *output;      /* of a command that marks, while somebody reads its stdout */
+    neap_remote_output *output;      /* while somebody reads stdout */
     neap_remote_filter filter;
     neap_buf said;                   /* the first that was said on stderr, for an error */
-    bool reading, written, word_started, word_ended, started, begun, released, ended;
+    neap_buf plain;                  /* of the piece that is being read: what is no word */
+    size_t noise;                    /* so much of it came before the command */
+    bool reading, written, word_came, word_started, word_ended, started, begun, released, ended;
     long long pid, born;
     neap_remote_word end;
     char why[16];
@@ -78,6 +82,7 @@ static void destroy(neap_remote *r) {
     neap_timer_free(r->linger);
     neap_remote_text_close(&r->text);
     neap_buf_wipe(&r->said);
+    neap_buf_wipe(&r->plain);
     free(r);
 }
 
@@ -176,6 +181,9 @@ static void on_channel_end(void *arg, const neap_ssh_end *end, const neap_err *e
 static void on_word(void *arg, const char *text, size_t len) {
     neap_remote *r = arg;
     neap_remote_word w = neap_remote_read_word(text, len);
+    if (!r->word_came) r->noise = r->plain.len;
+    r->word_came = true;
+    if (w.verb == NEAP_WORD_BEGINS) return;
     if (w.verb == NEAP_WORD_STARTED) {
         r->word_started = true;
         r->pid = w.first;
@@ -294,11 +302,13 @@ static void errors_free(neap_stream *s) {
 static const neap_stream_class errors_class = {"remote stderr", errors_read, neap_stream_write_refused, neap_stream_shut_nothing, errors_stop, errors_free};
 
 /* What was said goes to who wants it; the first of it is kept for an error. */
-static void pass_on(neap_remote *r, const neap_buf *plain) {
+static void pass_on(neap_remote *r) {
     errors *e = r->errors;
+    const neap_buf *plain = &r->plain;
+    size_t noise = r->word_came ? r->noise : plain->len;
     if (r->said.len < SAID_MOST) neap_buf_add(&r->said, plain->data, plain->len < SAID_MOST ? plain->len : SAID_MOST);
     if (!e || e->over) return;
-    neap_buf_add(&e->held, plain->data, plain->len);
+    neap_buf_add(&e->held, plain->data + noise, plain->len - noise);
     if (!e->taken && e->held.len > 2 * KEPT) neap_buf_drop(&e->held, e->held.len - KEPT);
 }
 
@@ -316,15 +326,15 @@ static void end_stderr(neap_remote *r, const neap_err *err) {
 
 static void on_raw(void *arg, const char *data, ssize_t len, const neap_err *err) {
     neap_remote *r = arg;
-    neap_buf plain = NEAP_BUF_INIT;
     if (!r->raw) return;
     r->reading = false;
     r->depth++;
-    if (len > 0) neap_remote_filter_add(&r->filter, &plain, data, (size_t)len);
-    else neap_remote_filter_end(&r->filter, &plain);
-    if (plain.len) pass_on(r, &plain);
+    r->noise = 0;
+    if (len > 0) neap_remote_filter_add(&r->filter, &r->plain, data, (size_t)len);
+    else neap_remote_filter_end(&r->filter, &r->plain);
+    if (r->plain.len) pass_on(r);
     if (r->marks && r->word_ended && r->errors) r->errors->over = true;
-    neap_buf_wipe(&plain);
+    neap_buf_wipe(&r->plain);
     if (len <= 0) end_stderr(r, len < 0 ? err : NULL);
     if (r->errors && r->errors->got && !r->errors->due) answer(r->errors);
     if (!r->freed) settle(r);
@@ -419,8 +429,8 @@ neap_remote *neap_remote_new(neap_ssh *ssh, neap_remote_text *text, bool feeds, 
 /* It may be asked for when the end is told already. */
 static neap_stream *stdout_of(neap_remote *r) {
     neap_stream *raw = neap_ssh_exec_stream(r->exec, 1);
-    if (!raw || !r->marks) return raw;
-    neap_remote_output *o = r->output = neap_remote_output_new(r->loop, raw, r->text.nonce, r->names.place, &r->output);
+    if (!raw) return NULL;
+    neap_remote_output *o = r->output = neap_remote_output_new(r->loop, raw, r->text.nonce, r->marks, r->names.place, &r->output);
     if (r->ended) neap_remote_output_told(o, r->word_ended);
     return neap_remote_output_stream(o);
 }

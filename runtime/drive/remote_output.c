@@ -26,7 +26,7 @@ struct neap_remote_output {
     neap_remote_filter filter;
     neap_buf plain;                  /* came, and was not given yet */
     size_t own;                      /* behind this much of it came the last word */
-    bool whole, cut, asked;          /* asked: `below` is being read */
+    bool marks, begun, whole, cut, asked;              /* asked: `below` is being read */
     neap_err err;                    /* how it was cut */
     neap_stream_read_fn got;
     void *arg;
@@ -69,7 +69,12 @@ static void serve(void *arg) {
 
 static void on_word(void *arg, const char *word, size_t len) {
     neap_remote_output *o = arg;
-    if (o->whole || neap_remote_read_word(word, len).verb != NEAP_WORD_WHOLE) return;
+    neap_remote_verb verb = neap_remote_read_word(word, len).verb;
+    if (!o->begun && verb == NEAP_WORD_BEGINS) {
+        o->begun = true;
+        neap_buf_clear(&o->plain);
+    }
+    if (o->whole || verb != NEAP_WORD_WHOLE) return;
     o->whole = true;
     o->own = o->plain.len;
 }
@@ -81,13 +86,15 @@ static void on_below(void *arg, const char *data, ssize_t len, const neap_err *e
         if (o->got) answer(o, NULL, -1, err);
         return;
     }
-    if (len > 0 && o->got && !o->filter.len && !memchr(data, MARK, (size_t)len)) {
+    if (len > 0 && o->begun && o->got && !o->filter.len && !memchr(data, MARK, (size_t)len)) {
         answer(o, data, len, NULL);
         return;
     }
     if (len > 0) neap_remote_filter_add(&o->filter, &o->plain, data, (size_t)len);
     else neap_remote_filter_end(&o->filter, &o->plain);
     if (o->whole) neap_buf_cut(&o->plain, o->own);
+    if (!o->begun) neap_buf_clear(&o->plain);
+    o->whole = o->whole || (len == 0 && !o->marks);
     o->cut = len <= 0 && !o->whole;
     if (len < 0) neap_err_keep(&o->err, err);
     serve(o);
@@ -132,9 +139,9 @@ static void output_free(neap_stream *s) {
 
 static const neap_stream_class output_class = {"remote stdout", output_read, neap_stream_write_refused, neap_stream_shut_nothing, output_stop, output_free};
 
-neap_remote_output *neap_remote_output_new(neap_loop *loop, neap_stream *below, const char *nonce, const char *place, neap_remote_output **slot) {
+neap_remote_output *neap_remote_output_new(neap_loop *loop, neap_stream *below, const char *nonce, bool marks, const char *place, neap_remote_output **slot) {
     neap_remote_output *o = neap_zalloc(sizeof *o);
-    *o = (neap_remote_output){.stream = {&output_class}, .below = below, .slot = slot, .place = place, .plain = NEAP_BUF_INIT, .err = NEAP_ERR_INIT};
+    *o = (neap_remote_output){.stream = {&output_class}, .below = below, .marks = marks, .slot = slot, .place = place, .plain = NEAP_BUF_INIT, .err = NEAP_ERR_INIT};
     neap_remote_filter_init(&o->filter, nonce, on_word, o);
     o->soon = neap_timer_new(loop, serve, o);
     return o;
@@ -149,7 +156,7 @@ static void let_know(neap_remote_output *o) {
 }
 
 void neap_remote_output_told(neap_remote_output *o, bool ended) {
-    if (ended && !o->whole && !o->err.code)
+    if (ended && o->marks && !o->whole && !o->err.code)
         neap_err_set(&o->err, NEAP_E_CLOSED, "the connection to \"%s\" was lost before all that the command printed had come", o->place);
     let_know(o);
 }

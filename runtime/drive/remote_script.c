@@ -14,7 +14,8 @@
  *     h             half: its directory is there, but neither a pid nor an end
  *     r PID TICKS   still running           g   gone, without a status
  *     k STREAM N    N bytes of this output are passed over
- *     .             the only one on stdout, behind e: all that the command printed has come
+ *     b             the first, on stdout and on stderr (where s may be it): what came before is not the command's
+ *     .             on stdout, behind e: all that the command printed has come
  *
  * A status from 129 to 192 is also the shell's way to say "ended by signal STATUS-128". HOW tells the two apart: it is what the shell's list
  * of jobs says of the command, "Done(137)" or "Killed". dash and busybox keep it there behind `wait`; a bash forgets it then, so
@@ -23,7 +24,7 @@
  *
  * What a command leaves behind may keep its outputs open for ever, so their end is no sign that they are whole, and neither is a silence: a line may
  * be slow. Both are pipes, though, and keep the order: where it is asked for, the shell writes a last word into stdout too, and the command's own
- * bytes are those before it.
+ * bytes are those between the first word and it.
  *
  * Attached. The command gets a session of its own (setsid, where there is one), so that its group can be ended by a second exec
  * while the first still listens. Its stdin is the channel behind the prologue and the go line, which are read byte by byte and so
@@ -101,13 +102,16 @@ enum { LINE_MOST = 48 * 1024, BRIEF_MOST = 100 * 1024 };         /* Linux takes 
 /* The last word of stdout, when neap_m asks for it. Behind e: who closed stdout meanwhile has ended this shell with it. */
 #define WHOLE "printf '\\036%s .\\n' \"$neap_n\""
 
+/* The first word of stdout, and of stderr where it stands before the command: what came earlier is the login shell's (a file it reads may print). */
+#define BEGINS "printf '\\036%s b\\n' \"$neap_n\"; "
+
 /* w: what this shell is, when neap_w asks for it. */
 #define LOOK                                                                                                             \
     "w() { [ -n \"$neap_w\" ] || return; neap_w=; neap_h=; b $$; [ \"$neap_h\" = $$ ] || return; neap_w=1; "             \
     "[ \"$SHELL$BASH_VERSION$ZSH_VERSION$KSH_VERSION\" = /bin/sh ] && neap_w=2; }; "
 
 static const char attached[] =
-    "neap_n=$1; neap_k=$2; neap_c=$3; neap_e=$4; neap_w=$5; neap_m=$6; shift 6; " SAY BORN PROLOGUE LOOK
+    "neap_n=$1; neap_k=$2; neap_c=$3; neap_e=$4; neap_w=$5; neap_m=$6; shift 6; " SAY BORN PROLOGUE LOOK BEGINS "t b; "
     "exec 3<&0 </dev/null; p \"$neap_k\"; neap_z=; command -v setsid >/dev/null 2>&1 && neap_z=setsid; "
     "neap_f() { IFS= read -r neap_g; [ \"$neap_g\" = \"go $neap_n\" ] || { t v; exit 1; }; "
     "if [ -n \"$neap_c\" ]; then cd -- \"$neap_c\" 2>/dev/null || { t x cd; exit 1; }; fi; eval \"$neap_p\"; eval \"$neap_e\"; "
@@ -166,7 +170,7 @@ static const char attached[] =
 
 static const char launch[] =
     "neap_n=$1; neap_k=$2; neap_c=$3; neap_e=$4; neap_j=$5; neap_i=$6; neap_x=$7; neap_y=$8; neap_w=$9; shift 9; neap_u=$(umask); "
-    SAY BORN LIVES PROLOGUE TELL "exec 3<&0 </dev/null; p \"$neap_k\"; " JOBS
+    SAY BORN LIVES PROLOGUE TELL BEGINS "exec 3<&0 </dev/null; p \"$neap_k\"; " JOBS
     "command -v setsid >/dev/null 2>&1 || { t x setsid; exit 1; }; " SPOOL CLAIM BEGIN FOLLOW;
 
 /* $2: j NAME -, or p PID TICKS, or n PID NONCE. After this neap_a and neap_z name the group, or the answer was given. */
@@ -290,6 +294,7 @@ void neap_remote_attached(neap_remote_text *out, const neap_remote_command *c, b
 /* `exec` and not the words alone: a program is meant, and a builtin of that name may do something else. */
 static void write_brief(neap_buf *line, const neap_remote_command *c, const char *nonce) {
     neap_buf_addf(line, "neap_n=%s; printf '\\036%%s s %%s -\\n' \"$neap_n\" \"$$\" >&2; ", nonce);
+    neap_buf_adds(line, BEGINS);
     if (c->cwd) {
         neap_buf_adds(line, "cd -- ");
         neap_quote_word(line, c->cwd, strlen(c->cwd));
@@ -387,7 +392,7 @@ bool neap_remote_is_name(const char *name) {
 void neap_remote_go(neap_buf *out, const neap_remote_text *text) { neap_buf_addf(out, "go %s\n", text->nonce); }
 
 neap_remote_word neap_remote_read_word(const char *text, size_t len) {
-    static const char letters[] = "?sexvhrgk.";
+    static const char letters[] = "?sexvhrgk.b";
     neap_remote_word w = {.verb = NEAP_WORD_NONE};
     char line[160], name[16] = "", own[16];
     int shell = 0;

@@ -41,7 +41,7 @@ typedef enum {
 /* The words that came back on stderr behind the nonce. */
 typedef enum {
     NEAP_WORD_NONE, NEAP_WORD_STARTED, NEAP_WORD_ENDED, NEAP_WORD_REFUSED, NEAP_WORD_VOID, NEAP_WORD_HALF, NEAP_WORD_RUNNING,
-    NEAP_WORD_GONE, NEAP_WORD_SKIPPED, NEAP_WORD_WHOLE
+    NEAP_WORD_GONE, NEAP_WORD_SKIPPED, NEAP_WORD_WHOLE, NEAP_WORD_BEGINS
 } neap_remote_verb;
 typedef struct neap_remote_word {
     neap_remote_verb verb;

@@ -238,6 +238,52 @@ for _, backend in ipairs { "libssh2", "program" } do
   end)
 end
 
+-- A file that the login shell reads may print: what it prints belongs to no command.
+describe("a host whose login shell prints", function ()
+  local noisy
+
+  setup(function ()
+    noisy = servers.sshd { name = "noisy", sudo = true, config = { [[ForceCommand echo welcome; echo 'no locale' >&2; exec sh -c "$SSH_ORIGINAL_COMMAND"]] } }
+  end)
+
+  local function open_noisy(more)
+    local home = servers.ssh_home { noisy = noisy }
+    local given = { name = "noisy", role = "noisy", config = home.config, backend = "libssh2" }
+    for key, value in pairs(more or {}) do given[key] = value end
+    return assert(ssh.open(given))
+  end
+
+  it("gives the outputs of its commands and nothing else", function ()
+    local plain <const> = { status = 0, out = "out\n", err = "err\n", truncated = false }
+    T.run(function ()
+      local h <close> = open_noisy()
+      for _ = 1, 2 do assert.same({ plain }, { h:read(sh "echo out; echo err >&2") }) end
+      assert.same({ plain }, { h:read(sh("cat; echo err >&2", { stdin = "out\n" })) })
+      assert.same({ plain }, { h:run(sh "echo out; echo err >&2") })
+      assert.same({ plain }, { h:run(sh("cat; echo err >&2", { stdin = "out\n" })) })
+      local c <close> = assert(h:start(sh "cat"))
+      assert(c:stdin():write "forth")
+      assert.equal("forth", c:stdout():read(100))
+    end)
+  end)
+
+  it("loses no byte of a job that is followed over a second connection", function ()
+    local dir = shared()
+    T.run(function ()
+      local h <close> = open_noisy()
+      local killer = task.spawn(function ()
+        content(dir .. "/log")
+        noisy.kill_sessions()
+        suite.write(dir .. "/go", "")
+      end)
+      local result, err = h:run(sh(("echo one; echo first >&2; echo begun >%s/log; while [ ! -e %s/go ]; do sleep 0.02; done; echo two; echo second >&2"):format(dir, dir)))
+      killer:join()
+      assert.is_not_nil(result, err and err.message)
+      assert.same({ status = 0, out = "one\ntwo\n", err = "first\nsecond\n", truncated = false }, result)
+    end)
+  end)
+end)
+
 describe("jobs on a host whose connections are killed", function ()
   -- So many jobs of three seconds, twenty at a time, each with a connection of its own; meanwhile every session is killed again and again, each
   -- time when somebody has come back.

@@ -189,7 +189,9 @@ static void begin(host *h, neap_loop *loop) {
     char word[80];
     h->opened(h->opened_arg, NULL);
     while (!*h->nonce) neap_loop_turn(loop, true);
-    int len = snprintf(word, sizeof word, "\036%s s 123 456\n", h->nonce);
+    int len = snprintf(word, sizeof word, "\036%s b\n", h->nonce);
+    if (h->ends[1].got) end_give(&h->ends[1], word, len, NULL);
+    len = snprintf(word, sizeof word, "\036%s s 123 456\n", h->nonce);
     end_give(&h->ends[2], word, len, NULL);
 }
 
@@ -289,6 +291,7 @@ static int gone_errors(lua_State *L) {
     neap_remote *r = neap_remote_new(ssh, &text, false, &names, &events, &ended);
     owner o = {.stream = neap_remote_stream(r, 2)};
     memset(big, 'x', sizeof big);
+    big[snprintf(big, sizeof big, "\036%s b\n", h.nonce)] = 'x';
     end_give(&h.ends[2], big, 320 * 1024, NULL);
     if (h.ends[2].got) return luaL_error(L, "it is read although nobody takes it");
     h.ends[2].over = true;
