@@ -8,6 +8,9 @@
  * Every connection sends the same launch with the offsets told so far. Was the directory made before, the launch only follows: so it need
  * not be known whether the last one arrived.
  *
+ * A host that starts nothing on the first connection (no room, a login shell that refuses) has not begun the job. On a later one that says nothing of what an
+ * earlier one began.
+ *
  * Only what may pass is waited for long: a host that is unreachable, slow, busy or hung up. A key that changed or a login that is refused
  * is asked about REFUSALS_MOST times (a connection that is cut while logging in looks like a refusal), then it is untold.
  *
@@ -35,7 +38,7 @@ struct neap_remote_job {
     int64_t pause_ms, gives_up;      /* gives_up: when patience is over; 0 while connected */
     long long told[2];
     int grace_s, refusals;
-    bool launched, started, ending, ended, torn;
+    bool launched, followed, refused, started, ending, ended, torn;   /* followed: launched more than once; refused: by our own script */
     neap_remote_word word;           /* the last word, of those that settle it */
     neap_err failure;                /* of the last connection */
 };
@@ -94,7 +97,9 @@ static void on_word(void *arg, const neap_remote_word *w) {
     if (w->verb == NEAP_WORD_SKIPPED && w->first > 0) {
         j->told[w->stream - 1] += w->first;
         j->events.on_skipped(j->arg, w->stream, w->first);
-    } else if (w->verb != NEAP_WORD_REFUSED) {
+    } else if (w->verb == NEAP_WORD_REFUSED) {
+        j->refused = true;
+    } else {
         j->word = *w;
     }
 }
@@ -156,7 +161,7 @@ static void on_remote_end(void *arg, const neap_remote_end *end, const neap_err 
         check_over(j);
     } else if (j->word.verb != NEAP_WORD_NONE) {
         finish_by_word(j, &j->word);
-    } else if (end->how == NEAP_REMOTE_NOT_BEGUN && err->code != NEAP_E_CLOSED) {
+    } else if (end->how == NEAP_REMOTE_NOT_BEGUN && err->code != NEAP_E_CLOSED && (j->refused || !j->followed)) {
         finish(j, end->how, -1, err);
     } else {
         close_talk(j);
@@ -193,8 +198,9 @@ static void launch(neap_remote_job *j, neap_ssh *ssh) {
     long long input = j->o.input ? (long long)j->o.input_len : -1;
     neap_remote_launch(&text, j->o.command, j->o.name, j->started ? -2 : input, j->told);
     if (!j->started && j->o.input) neap_buf_add(&text.input, j->o.input, j->o.input_len);
+    j->followed = j->launched;
     j->launched = true;
-    j->torn = false;
+    j->torn = j->refused = false;
     j->remote = neap_remote_new(ssh, &text, false, &j->o.names, &events, j);
     for (int n = 0; n < 2; n++) j->out[n] = neap_remote_stream(j->remote, n + 1);
     for (int n = 0; n < 2; n++) listen_to(j, n);

@@ -284,6 +284,33 @@ describe("a host whose login shell prints", function ()
   end)
 end)
 
+describe("a job on a host that refuses logins meanwhile", function ()
+  -- As nologin does it while a machine goes down: the login succeeds, and the shell says good-bye.
+  it("is followed, not taken for one that was never begun", function ()
+    local dir = shared()
+    local shut = servers.sshd { name = "shut", config = {
+      ([[ForceCommand [ ! -e %s/shut ] || { echo "going down" | tee %s/refused >&2; exit 1; }; exec sh -c "$SSH_ORIGINAL_COMMAND"]]):format(dir, dir) } }
+    T.run(function ()
+      local home = servers.ssh_home { shut = shut }
+      local h <close> = assert(ssh.open { name = "shut", role = "shut", config = home.config, backend = "libssh2" })
+      local killer = task.spawn(function ()
+        content(dir .. "/log")
+        suite.write(dir .. "/shut", "")
+        shut.kill_sessions()
+        content(dir .. "/refused")
+        os.remove(dir .. "/shut")
+        suite.write(dir .. "/go", "")
+      end)
+      local result, err = h:run(sh(("echo begun >>%s/log; while [ ! -e %s/go ]; do sleep 0.02; done; echo end; exit 5"):format(dir, dir)))
+      killer:join()
+      assert.is_not_nil(result, err and err.message)
+      assert.same({ status = 5, out = "end\n", err = "", truncated = false }, result)
+      assert.equal("begun\n", suite.read(dir .. "/log"))
+    end)
+    shut.remove()
+  end)
+end)
+
 describe("jobs on a host whose connections are killed", function ()
   -- So many jobs of three seconds, twenty at a time, each with a connection of its own; meanwhile every session is killed again and again, each
   -- time when somebody has come back.
