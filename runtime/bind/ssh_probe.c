@@ -93,7 +93,7 @@ static int probe_start(lua_State *L, neap_gate *g) {
     else if (p->job) neap_remote_ask_job(&text, p->sudo, p->job, p->within_ms);
     else if (p->ends) neap_remote_end_group(&text, p->sudo, p->pid, p->started, GRACE_S);
     else neap_remote_ask_group(&text, p->sudo, p->pid, p->started, p->within_ms);
-    p->ask = neap_remote_ask_new(p->session->link, &text, &p->names, on_told, p);
+    p->ask = neap_remote_ask_new(p->session->link, &text, false, &p->names, on_told, p);
     return neap_await(L, &g->op);
 }
 

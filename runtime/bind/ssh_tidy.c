@@ -42,7 +42,7 @@ static void remove_directory(tidying *t) {
     neap_remote_names names = {t->place, "sh", NULL, t->sudo, t->user};
     if (!t->session || !t->session->link || !neap_ssh_link_now(t->session->link)) { free_tidying(t); return; }
     neap_remote_forget(&text, t->sudo, t->job);
-    t->ask = neap_remote_ask_new(t->session->link, &text, &names, on_removed, t);
+    t->ask = neap_remote_ask_new(t->session->link, &text, false, &names, on_removed, t);
 }
 
 static void on_durable(void *arg, const neap_err *err) {

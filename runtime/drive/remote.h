@@ -21,6 +21,8 @@ typedef struct neap_remote_end { neap_remote_how how; int status; } neap_remote_
 /* Between the word ENDED and what it says. */
 neap_remote_end neap_remote_end_of(const neap_remote_word *ended);
 neap_remote_word neap_remote_word_of(const neap_remote_end *end);
+/* Does a word speak of the job, and not of the script that was to begin or follow it? */
+bool neap_remote_is_about_job(const neap_remote_word *w);
 
 typedef struct neap_remote neap_remote;
 typedef struct neap_remote_events {

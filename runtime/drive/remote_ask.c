@@ -1,6 +1,7 @@
 /* remote_ask.c -- one talk over a link; the link opens when it is closed. Who asks tries again: whether that is right depends on the question.
  *
- * A host that starts no further command in this connection (MaxSessions) is asked in another one: a command that is to be ended cannot be waited for. */
+ * A host that starts no further command in this connection (MaxSessions) is asked in another one, if it is urgent: a command that is to be ended
+ * cannot be waited for. */
 #include <stdlib.h>
 
 #include "drive/remote_job.h"
@@ -13,15 +14,15 @@ struct neap_remote_ask {
     neap_remote_talk *talk;
     neap_remote_talk_fn done;
     void *arg;
-    bool beside;
+    bool urgent;                     /* and not yet asked in another connection */
 };
 
 static void on_open(void *arg, neap_ssh *ssh, const neap_err *err);
 
-static void ask_beside(neap_remote_ask *a) {
+static void ask_aside(neap_remote_ask *a) {
     neap_ssh_link *link = a->link;
-    a->beside = true;
-    a->link = neap_ssh_link_hold(neap_ssh_link_beside(link, NULL));
+    a->urgent = false;
+    a->link = neap_ssh_link_hold(neap_ssh_link_aside(link));
     neap_ssh_link_release(link);
     neap_remote_talk_free(a->talk);
     a->talk = NULL;
@@ -31,7 +32,7 @@ static void ask_beside(neap_remote_ask *a) {
 static void on_told(void *arg, const neap_remote_word *word, const neap_err *err) {
     neap_remote_ask *a = arg;
     bool refused = !word && err && err->code == NEAP_E_UNREACHABLE;
-    if (refused && !a->beside) ask_beside(a);
+    if (refused && a->urgent) ask_aside(a);
     else a->done(a->arg, word, err);
 }
 
@@ -46,9 +47,10 @@ static void on_open(void *arg, neap_ssh *ssh, const neap_err *err) {
     a->talk = neap_remote_talk_new(ssh, &text, &a->names, on_told, a);
 }
 
-neap_remote_ask *neap_remote_ask_new(neap_ssh_link *link, neap_remote_text *text, const neap_remote_names *names, neap_remote_talk_fn done, void *arg) {
+neap_remote_ask *neap_remote_ask_new(neap_ssh_link *link, neap_remote_text *text, bool urgent, const neap_remote_names *names,
+                                     neap_remote_talk_fn done, void *arg) {
     neap_remote_ask *a = neap_zalloc(sizeof *a);
-    *a = (neap_remote_ask){.link = neap_ssh_link_hold(link), .text = *text, .names = *names, .done = done, .arg = arg};
+    *a = (neap_remote_ask){.link = neap_ssh_link_hold(link), .text = *text, .names = *names, .urgent = urgent, .done = done, .arg = arg};
     *text = (neap_remote_text){.line = NEAP_BUF_INIT, .input = NEAP_BUF_INIT};
     a->wait = neap_ssh_link_open(link, on_open, a);
     return a;

@@ -75,7 +75,7 @@ static void ask_to_end(neap_attached *a) {
     if (a->ask) return;
     if (a->brief) neap_remote_end_brief(&text, a->pid, a->nonce, a->grace_s);
     else neap_remote_end_group(&text, a->command->sudo, a->pid, a->born, a->grace_s);
-    a->ask = neap_remote_ask_new(a->link, &text, &a->names, on_end_told, a);
+    a->ask = neap_remote_ask_new(a->link, &text, true, &a->names, on_end_told, a);
 }
 
 void neap_attached_end(neap_attached *a, int grace_s) {

@@ -9,7 +9,7 @@
  * not be known whether the last one arrived.
  *
  * A host that starts nothing on the first connection (no room, a login shell that refuses) has not begun the job. On a later one that says nothing of what an
- * earlier one began.
+ * earlier one began: it goes down, or its home directories are not there yet, and may be back.
  *
  * Only what may pass is waited for long: a host that is unreachable, slow, busy or hung up. A key that changed or a login that is refused
  * is asked about REFUSALS_MOST times (a connection that is cut while logging in looks like a refusal), then it is untold.
@@ -38,7 +38,8 @@ struct neap_remote_job {
     int64_t pause_ms, gives_up;      /* gives_up: when patience is over; 0 while connected */
     long long told[2];
     int grace_s, refusals;
-    bool launched, followed, refused, started, ending, ended, torn;   /* followed: launched more than once; refused: by our own script */
+    bool launched, followed, refused, away, started, ending, ended, torn;
+                                     /* followed: launched more than once; refused: the job could not begin; away: the host turned a later login away */
     neap_remote_word word;           /* the last word, of those that settle it */
     neap_err failure;                /* of the last connection */
 };
@@ -98,7 +99,7 @@ static void on_word(void *arg, const neap_remote_word *w) {
         j->told[w->stream - 1] += w->first;
         j->events.on_skipped(j->arg, w->stream, w->first);
     } else if (w->verb == NEAP_WORD_REFUSED) {
-        j->refused = true;
+        j->refused = neap_remote_is_about_job(w);
     } else {
         j->word = *w;
     }
@@ -132,7 +133,7 @@ static void give_up(neap_remote_job *j) {
 static void try_again(neap_remote_job *j) {
     int64_t now = neap_clock_mono_ms();
     if (!j->gives_up) j->gives_up = now + j->o.patience_ms;
-    bool hopeless = !may_pass(j->failure.code) && ++j->refusals > REFUSALS_MOST;
+    bool hopeless = !j->away && !may_pass(j->failure.code) && ++j->refusals > REFUSALS_MOST;
     if (!j->launched || hopeless || now + j->pause_ms > j->gives_up) { give_up(j); return; }
     if (j->events.on_lost) j->events.on_lost(j->arg, &j->failure);
     neap_timer_start(j->pause, j->pause_ms);
@@ -164,6 +165,7 @@ static void on_remote_end(void *arg, const neap_remote_end *end, const neap_err 
     } else if (end->how == NEAP_REMOTE_NOT_BEGUN && err->code != NEAP_E_CLOSED && (j->refused || !j->followed)) {
         finish(j, end->how, -1, err);
     } else {
+        j->away = end->how == NEAP_REMOTE_NOT_BEGUN;
         close_talk(j);
         keep_error(j, err);
         try_again(j);
@@ -200,7 +202,7 @@ static void launch(neap_remote_job *j, neap_ssh *ssh) {
     if (!j->started && j->o.input) neap_buf_add(&text.input, j->o.input, j->o.input_len);
     j->followed = j->launched;
     j->launched = true;
-    j->torn = j->refused = false;
+    j->torn = j->refused = j->away = false;
     j->remote = neap_remote_new(ssh, &text, false, &j->o.names, &events, j);
     for (int n = 0; n < 2; n++) j->out[n] = neap_remote_stream(j->remote, n + 1);
     for (int n = 0; n < 2; n++) listen_to(j, n);
@@ -233,7 +235,7 @@ static void on_end_told(void *arg, const neap_remote_word *w, const neap_err *er
 static void ask_to_end(neap_remote_job *j) {
     neap_remote_text text;
     neap_remote_end_job(&text, j->o.command->sudo, j->o.name, j->grace_s);
-    j->ask = neap_remote_ask_new(j->link, &text, &j->o.names, on_end_told, j);
+    j->ask = neap_remote_ask_new(j->link, &text, true, &j->o.names, on_end_told, j);
     neap_remote_text_close(&text);
 }
 

@@ -38,9 +38,11 @@ bool neap_remote_job_is_launched(const neap_remote_job *j);
 /* Never calls back; the job goes on. NULL allowed. */
 void neap_remote_job_free(neap_remote_job *j);
 
-/* One talk about a job or a group, opening the connection when there is none. The text is taken. */
+/* One talk about a job or a group, opening the connection when there is none. The text is taken. `urgent`: over a second connection when the first has
+ * no room. */
 typedef struct neap_remote_ask neap_remote_ask;
-neap_remote_ask *neap_remote_ask_new(neap_ssh_link *link, neap_remote_text *text, const neap_remote_names *names, neap_remote_talk_fn done, void *arg);
+neap_remote_ask *neap_remote_ask_new(neap_ssh_link *link, neap_remote_text *text, bool urgent, const neap_remote_names *names,
+                                     neap_remote_talk_fn done, void *arg);
 void neap_remote_ask_free(neap_remote_ask *a);                             /* NULL allowed */
 
 #endif

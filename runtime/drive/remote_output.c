@@ -16,7 +16,7 @@
 #include "drive/remote_script.h"
 #include "loop/timer.h"
 
-enum { MARK = 0x1e };
+enum { MARK = 0x1e, BEFORE_SIZE = 4096 };
 
 struct neap_remote_output {
     neap_stream stream;              /* first */
@@ -103,7 +103,7 @@ static void on_below(void *arg, const char *data, ssize_t len, const neap_err *e
 static void ask(neap_remote_output *o) {
     if (o->asked) return;
     o->asked = true;
-    neap_stream_read(o->below, o->most, on_below, o);
+    neap_stream_read(o->below, o->begun ? o->most : BEFORE_SIZE, on_below, o);
 }
 
 static void output_read(neap_stream *s, size_t most, neap_stream_read_fn got, void *arg) {

@@ -170,7 +170,7 @@ static const char attached[] =
 
 static const char launch[] =
     "neap_n=$1; neap_k=$2; neap_c=$3; neap_e=$4; neap_j=$5; neap_i=$6; neap_x=$7; neap_y=$8; neap_w=$9; shift 9; neap_u=$(umask); "
-    SAY BORN LIVES PROLOGUE TELL BEGINS "exec 3<&0 </dev/null; p \"$neap_k\"; " JOBS
+    SAY BORN LIVES PROLOGUE TELL BEGINS "t b; exec 3<&0 </dev/null; p \"$neap_k\"; " JOBS
     "command -v setsid >/dev/null 2>&1 || { t x setsid; exit 1; }; " SPOOL CLAIM BEGIN FOLLOW;
 
 /* $2: j NAME -, or p PID TICKS, or n PID NONCE. After this neap_a and neap_z name the group, or the answer was given. */

@@ -12,13 +12,13 @@ struct neap_remote_talk {
     void *arg;
 };
 
-static bool is_about_job(const neap_remote_word *w) {
+bool neap_remote_is_about_job(const neap_remote_word *w) {
     return w->verb != NEAP_WORD_REFUSED || strcmp(w->why, "cd") == 0 || strcmp(w->why, "program") == 0;
 }
 
 static void on_word(void *arg, const neap_remote_word *word) {
     neap_remote_talk *t = arg;
-    if (is_about_job(word)) t->word = *word;
+    if (neap_remote_is_about_job(word)) t->word = *word;
 }
 
 static void on_ended(void *arg, const neap_remote_end *end, const neap_err *err) {

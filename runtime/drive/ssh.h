@@ -51,8 +51,8 @@ typedef struct neap_ssh_card {
 } neap_ssh_card;
 
 typedef enum { NEAP_SSH_EXITED, NEAP_SSH_SIGNALLED, NEAP_SSH_UNTOLD, NEAP_SSH_REFUSED } neap_ssh_how;
-/* How a channel ended: an exit status, a signal, nobody said (the connection broke, or the far end closed without a word), or the far end did not
- * start the command (UNREACHABLE; retry: it may when there is room again). */
+/* How a channel ended: an exit status, a signal, nobody said (the connection broke, or the far end closed without a word), or it was
+ * certainly not begun (UNREACHABLE: the far end has no room, and may have some later; CLOSED: the connection broke before it was asked to). */
 typedef struct neap_ssh_end {
     neap_ssh_how how;
     int status;

@@ -36,7 +36,8 @@ struct neap_ssh_link {
     neap_err failure;
     neap_list waits;
     neap_timer *turn;                /* tell who waits, free what is dead */
-    neap_ssh_link *beside, *of;      /* of: whose host we have, and whom everybody holds who holds us; NULL: we are beside nobody */
+    neap_ssh_link *beside, *aside;
+    neap_ssh_link *of;               /* whose host we have, and whom everybody holds who holds us; NULL: we are beside nobody */
 };
 
 static void free_card(neap_ssh_card *c) {
@@ -106,14 +107,14 @@ static void on_lost(void *arg, const neap_err *err) {
     bury(l);
 }
 
-/* What the host showed before; beside, two back ends may be shown keys of two kinds, and these cannot be compared. */
-static const neap_ssh_card *shown_before(const neap_ssh_link *l, const neap_ssh_card *now) {
+/* What the host showed before. Another back end, as one beside has, may be shown a key of another kind, and these cannot be compared. */
+static const neap_ssh_card *shown_before(const neap_ssh_link *l) {
     if (l->known) return &l->card;
-    return l->of && l->of->known && now->key_type && strcmp(l->of->card.key_type, now->key_type) == 0 ? &l->of->card : NULL;
+    return l->of && l->of->aside == l && l->of->known ? &l->of->card : NULL;
 }
 
 static bool check_same(neap_ssh_link *l, const neap_ssh_card *card) {
-    const neap_ssh_card *before = shown_before(l, card);
+    const neap_ssh_card *before = shown_before(l);
     if (!before || strcmp(before->fingerprint, card->fingerprint ? card->fingerprint : "") == 0) return true;
     neap_err err = NEAP_ERR_INIT;
     neap_err_set(&err, NEAP_E_AUTH, "%s shows another host key than before: %s, it was %s", l->host->name, card->fingerprint, before->fingerprint);
@@ -204,13 +205,15 @@ void neap_ssh_link_close(neap_ssh_link *l) {
     neap_err_close(&err);
     neap_ssh_free(ssh);
     if (l->beside) neap_ssh_link_close(l->beside);
+    if (l->aside) neap_ssh_link_close(l->aside);
 }
 
 static void destroy(neap_ssh_link *l) {
     neap_ssh_free(l->ssh);
     free_dead(l);
     while (!neap_list_is_empty(&l->waits)) neap_ssh_link_forgo(NEAP_LIST_OF(l->waits.next, neap_ssh_wait, node));
-    if (l->beside) destroy(l->beside);               /* only we have it: who else had it held us */
+    if (l->beside) destroy(l->beside);               /* only we have them: who else had one held us */
+    if (l->aside) destroy(l->aside);
     neap_timer_free(l->turn);
     neap_err_close(&l->failure);
     free_card(&l->card);
@@ -225,12 +228,16 @@ void neap_ssh_link_release(neap_ssh_link *l) {
     if (of) neap_ssh_link_release(of);
 }
 
-neap_ssh_link *neap_ssh_link_beside(neap_ssh_link *l, const neap_ssh_backends *backends) {
-    if (l->beside) return l->beside;
-    l->beside = neap_ssh_link_new(l->loop, l->host, backends ? backends : &l->backends);
-    l->beside->of = l;
-    return l->beside;
+static neap_ssh_link *another(neap_ssh_link *l, neap_ssh_link **place, const neap_ssh_backends *backends) {
+    if (*place) return *place;
+    *place = neap_ssh_link_new(l->loop, l->host, backends);
+    (*place)->of = l;
+    if (l->closed) neap_ssh_link_close(*place);
+    return *place;
 }
+
+neap_ssh_link *neap_ssh_link_beside(neap_ssh_link *l, const neap_ssh_backends *backends) { return another(l, &l->beside, backends); }
+neap_ssh_link *neap_ssh_link_aside(neap_ssh_link *l) { return another(l, &l->aside, &l->backends); }
 
 void neap_ssh_link_learn(neap_ssh_link *l, neap_remote_shell shell) { l->shell = shell; }
 neap_remote_shell neap_ssh_link_shell(const neap_ssh_link *l) { return l->shell; }

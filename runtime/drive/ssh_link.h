@@ -41,9 +41,11 @@ const char *neap_ssh_link_why(const neap_ssh_link *l);
 const neap_ssh_host *neap_ssh_link_host(const neap_ssh_link *l);
 neap_loop *neap_ssh_link_loop(const neap_ssh_link *l);
 
-/* The host beside: another connection to the same host by these back ends (NULL: its own), for what moves many bytes or finds no room. Made once; lives
- * as long as the link. */
+/* The host beside: another connection to the same host by these back ends, for what moves many bytes. Made once; lives as long as the link. */
 neap_ssh_link *neap_ssh_link_beside(neap_ssh_link *l, const neap_ssh_backends *backends);
+
+/* The same by its own back ends, for what cannot wait for room in the first: it must show the host key that the first has seen. */
+neap_ssh_link *neap_ssh_link_aside(neap_ssh_link *l);
 
 /* From the host to somewhere else, over whichever connection is open then. The dialer holds the link. */
 neap_dialer *neap_ssh_link_dial_tcp(neap_ssh_link *l, const char *host, int port);

@@ -7,7 +7,7 @@
  * opened by the message itself; libssh2 has a function for them only since 1.11.
  *
  * A server may count commands (MaxSessions), and counts one until its process is reaped: after its last word, and after its channel was
- * closed. So a refusal beside other commands says nothing yet. It is asked again after a pause, until it and the last end of a command are ROOM_MS ago.
+ * closed. So a refusal beside other commands, or soon after one, says nothing yet: it is asked again after a pause, for ROOM_MS.
  *
  * How a command ended is told once, when the far end has closed the channel and all it sent was taken. libssh2 1.10 gives status 0 also when
  * none was sent; later versions say which. A lost connection is UNTOLD, unless the outputs were complete and a
@@ -52,7 +52,7 @@ static void detach(neap_ssh_channel *c) {
 
 static void end_channel(neap_ssh_channel *c) {
     if (c->state == NEAP_SSH_ENDS) return;
-    if (c->kind == NEAP_SSH_CHANNEL_EXEC && c->state == NEAP_SSH_LIVES) c->session->left_ms = neap_clock_mono_ms();
+    if (c->kind == NEAP_SSH_CHANNEL_EXEC && (c->state == NEAP_SSH_LIVES || c->state == NEAP_SSH_ASKS)) c->session->left_ms = neap_clock_mono_ms();
     c->state = NEAP_SSH_ENDS;
 }
 
@@ -138,21 +138,21 @@ static const char *type_of(const neap_ssh_channel *c) {
     return types[c->kind];
 }
 
-static bool has_others(const neap_ssh_channel *c) {
+static bool has_others(const neap_ssh_channel *c, int64_t now) {
     const neap_ssh_native *s = c->session;
     for (const neap_list *n = s->channels.next; n != &s->channels; n = n->next) {
         const neap_ssh_channel *other = NEAP_LIST_OF(n, neap_ssh_channel, node);
         if (other != c && other->kind == NEAP_SSH_CHANNEL_EXEC) return true;
     }
-    return s->left_ms != 0;
+    return s->left_ms && now - s->left_ms < ROOM_MS;
 }
 
 /* Refused: is it worth asking again? */
 static bool wait_for_room(neap_ssh_channel *c) {
-    int64_t now = neap_clock_mono_ms(), left = c->session->left_ms;
-    if (c->kind != NEAP_SSH_CHANNEL_EXEC || !has_others(c)) return false;
+    int64_t now = neap_clock_mono_ms();
+    if (c->kind != NEAP_SSH_CHANNEL_EXEC || c->dropped || !has_others(c, now)) return false;
     if (!c->asked_ms) c->asked_ms = now;
-    if (now - (left > c->asked_ms ? left : c->asked_ms) >= ROOM_MS) return false;
+    if (now - c->asked_ms >= ROOM_MS) return false;
     c->pause_ms = !c->pause_ms ? PAUSE_MS : c->pause_ms < LONGEST_PAUSE_MS ? 2 * c->pause_ms : LONGEST_PAUSE_MS;
     c->pauses = true;
     neap_timer_start(c->late, c->pause_ms);
@@ -290,7 +290,8 @@ void neap_ssh_channel_drop(neap_ssh_channel *c) {
 /* One channel of a session that was lost. What libssh2 has of it is whole up to there, unless a packet was not as it was sent: what it reads
  * behind that has a hole before it. */
 static void lose(neap_ssh_channel *c, const neap_err *err) {
-    neap_ssh_end end = {.how = NEAP_SSH_UNTOLD};
+    bool asked = c->state == NEAP_SSH_ASKS || c->state == NEAP_SSH_LIVES;
+    neap_ssh_end end = {.how = asked ? NEAP_SSH_UNTOLD : NEAP_SSH_REFUSED};
     if (c->lib && c->state == NEAP_SSH_LIVES && !c->dropped && !c->session->garbled) {
         neap_ssh_lanes_salvage(c);
         if (c->kind == NEAP_SSH_CHANNEL_EXEC && libssh2_channel_eof(c->lib) == 1) end = end_of(c);
@@ -301,7 +302,7 @@ static void lose(neap_ssh_channel *c, const neap_err *err) {
     detach(c);
     if (neap_ssh_lanes_have_left(c)) neap_timer_start(c->late, 0);
     neap_ssh_lanes_end(c, err);
-    tell_end(c, &end, end.how == NEAP_SSH_UNTOLD ? err : NULL);
+    tell_end(c, &end, end.how == NEAP_SSH_UNTOLD || end.how == NEAP_SSH_REFUSED ? err : NULL);
     neap_ssh_channel_release(c);
 }
 

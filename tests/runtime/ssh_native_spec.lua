@@ -388,13 +388,15 @@ c.sendall(got.upper()); c.close()
       local pid = assert(out:read(100)):match("%d+")
       out:close()
       stays:free()
-      local refused <const> = s:exec("true")
+      local task = require "native.task"
+      local began, refused <const> = task.now_ms(), s:exec("true")
       local how, why = refused:wait()
+      assert.is_true(task.now_ms() - began >= 1500)
       assert.equal("refused", how.how)
       assert.matches("does not start a command", why)
       refused:free()
       os.execute("kill " .. pid)
-      while io.open("/proc/" .. pid .. "/stat") do require "native.task".sleep(5) end
+      while io.open("/proc/" .. pid .. "/stat") do task.sleep(5) end
       assert.equal(0, run(s, "true").status)
     end)
     server.remove()

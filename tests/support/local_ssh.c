@@ -3,7 +3,7 @@
  *
  * Each exec is `SHELL -c COMMAND` in a child of ours. T.local_lose() breaks every connection there is; the children at our end of a
  * channel are killed with it, what they started in sessions of its own lives on, as with sshd. T.local_away(n) refuses the next n openings,
- * T.local_key(text) is the host key from now on. */
+ * T.local_key(text) is the host key from now on, T.local_room(n) how many commands a connection has at a time (0: any number). */
 #include <lauxlib.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,7 +52,7 @@ struct tap {
 };
 
 static neap_list connections = {&connections, &connections};
-static int away, opened_count;
+static int away, room, opened_count;
 static char key[80] = "SHA256:local", shell[256] = "sh";
 static char *path, *home, *login;
 
@@ -141,7 +141,7 @@ static void on_exit_status(void *arg, int status, int signal) {
 
 static void on_refused(void *arg) {
     channel *c = arg;
-    neap_ssh_end end = {.how = NEAP_SSH_UNTOLD};
+    neap_ssh_end end = {.how = c->err.code == NEAP_E_UNREACHABLE ? NEAP_SSH_REFUSED : NEAP_SSH_UNTOLD};
     c->told = true;
     c->ended(c->arg, &end, &c->err);
 }
@@ -208,6 +208,12 @@ static void local_free(neap_ssh *ssh) {
 
 static const neap_ssh_class local_class = {"local", local_card, local_on_lost, local_exec, local_exec_stream, local_exec_free, NULL, NULL, local_free};
 
+static bool has_room(const connection *s) {
+    int count = 0;
+    for (const neap_list *n = s->execs.next; n != &s->execs; n = n->next) count++;
+    return !room || count <= room;
+}
+
 static neap_ssh_exec *local_exec(neap_ssh *ssh, const char *command, neap_ssh_end_fn ended, void *arg) {
     connection *s = (connection *)ssh;
     channel *c = neap_zalloc(sizeof *c);
@@ -218,8 +224,9 @@ static neap_ssh_exec *local_exec(neap_ssh *ssh, const char *command, neap_ssh_en
     neap_child_options o = {.argv = strcmp(shell, "busybox") ? argv : busybox, .env = env, .cwd = "/", .pipes = 7};
     *c = (channel){.exec.class = &local_class, .loop = ssh->loop, .ended = ended, .arg = arg, .err = NEAP_ERR_INIT};
     neap_list_append(&s->execs, &c->node);
-    if (!s->dead) c->child = neap_child_new(ssh->loop, &o, on_exit_status, c, &c->err);
-    else neap_err_set(&c->err, NEAP_E_CLOSED, "the connection was lost");
+    if (s->dead) neap_err_set(&c->err, NEAP_E_CLOSED, "the connection was lost");
+    else if (!has_room(s)) neap_err_set(&c->err, NEAP_E_UNREACHABLE, "there is no room for another command");
+    else c->child = neap_child_new(ssh->loop, &o, on_exit_status, c, &c->err);
     for (int n = 0; n < 3; n++) {
         c->taps[n] = neap_zalloc(sizeof *c->taps[n]);
         *c->taps[n] = (tap){.stream.class = &tap_class, .owner = c, .n = n, .inner = c->child ? neap_child_stream(c->child, n) : NULL};
@@ -306,7 +313,7 @@ static int local_host(lua_State *L) {
     host->hostname = neap_strdup("127.0.0.1");
     host->user = neap_strdup("me");
     opened_count = 0;
-    away = 0;
+    away = room = 0;
     strcpy(key, "SHA256:local");
     neap_ssh_push_session(L, neap_ssh_link_new(neap_host_of(L)->loop, host, &backends), "here", sudo);
     return 1;
@@ -330,6 +337,12 @@ static int local_away(lua_State *L) {
     return 0;
 }
 
+/* T.local_room(n) */
+static int local_room(lua_State *L) {
+    room = (int)luaL_checkinteger(L, 1);
+    return 0;
+}
+
 /* T.local_key(text) */
 static int local_key(lua_State *L) {
     snprintf(key, sizeof key, "%s", luaL_checkstring(L, 1));
@@ -342,6 +355,6 @@ static int local_opened(lua_State *L) {
     return 1;
 }
 
-static const luaL_Reg local[] = {{"local_host", local_host}, {"local_lose", local_lose}, {"local_away", local_away}, {"local_key", local_key},
+static const luaL_Reg local[] = {{"local_host", local_host}, {"local_lose", local_lose}, {"local_away", local_away}, {"local_key", local_key}, {"local_room", local_room},
                                  {"local_opened", local_opened}, {NULL, NULL}};
 NEAP_TEST_LIBRARY(local)
