@@ -39,7 +39,7 @@ struct neap_remote_job {
     long long told[2];
     int grace_s, refusals;
     bool launched, followed, refused, away, started, ending, ended, torn;
-                                     /* followed: launched more than once; refused: the job could not begin; away: the host turned a later login away */
+                                     /* followed: launched more than once; refused: the job could not begin; away: the last login was turned away */
     neap_remote_word word;           /* the last word, of those that settle it */
     neap_err failure;                /* of the last connection */
 };
@@ -68,6 +68,7 @@ static void finish(neap_remote_job *j, neap_remote_how how, int status, const ne
 
 static void keep_error(neap_remote_job *j, const neap_err *err) {
     neap_err_close(&j->failure);
+    j->away = false;
     if (!err || !err->code) { neap_err_set(&j->failure, NEAP_E_CLOSED, "the connection to %s was lost", j->o.names.place); return; }
     neap_err_copy(&j->failure, err);
 }
@@ -165,9 +166,9 @@ static void on_remote_end(void *arg, const neap_remote_end *end, const neap_err 
     } else if (end->how == NEAP_REMOTE_NOT_BEGUN && err->code != NEAP_E_CLOSED && (j->refused || !j->followed)) {
         finish(j, end->how, -1, err);
     } else {
-        j->away = end->how == NEAP_REMOTE_NOT_BEGUN;
         close_talk(j);
         keep_error(j, err);
+        j->away = end->how == NEAP_REMOTE_NOT_BEGUN;
         try_again(j);
     }
 }
@@ -202,7 +203,7 @@ static void launch(neap_remote_job *j, neap_ssh *ssh) {
     if (!j->started && j->o.input) neap_buf_add(&text.input, j->o.input, j->o.input_len);
     j->followed = j->launched;
     j->launched = true;
-    j->torn = j->refused = j->away = false;
+    j->torn = j->refused = false;
     j->remote = neap_remote_new(ssh, &text, false, &j->o.names, &events, j);
     for (int n = 0; n < 2; n++) j->out[n] = neap_remote_stream(j->remote, n + 1);
     for (int n = 0; n < 2; n++) listen_to(j, n);

@@ -229,10 +229,11 @@ void neap_ssh_link_release(neap_ssh_link *l) {
 }
 
 static neap_ssh_link *another(neap_ssh_link *l, neap_ssh_link **place, const neap_ssh_backends *backends) {
-    if (*place) return *place;
-    *place = neap_ssh_link_new(l->loop, l->host, backends);
-    (*place)->of = l;
-    if (l->closed) neap_ssh_link_close(*place);
+    if (!*place) {
+        *place = neap_ssh_link_new(l->loop, l->host, backends);
+        (*place)->of = l;
+        if (l->closed) neap_ssh_link_close(*place);
+    }
     return *place;
 }
 
