@@ -380,18 +380,24 @@ describe("a job on a host", function ()
     end)
   end)
 
+  -- A command in the only place there is, cancelled; `before` it is. Its pid.
+  local function cancel_in_full_host(before)
+    local h <close> = host()
+    local log = home .. "/log"
+    T.local_room(1)
+    local runner = task.spawn(function () return h:read(sh(("echo $$ >%s; sleep 300"):format(log))) end)
+    local pid = content(log)
+    if before then before() end
+    runner:cancel "enough"
+    assert.is_false((runner:join()))
+    assert.equal(2, T.local_opened())
+    return pid
+  end
+
   -- The machine that answers may be another one of that name: what is not there has not ended for that.
   it("is not ended on a machine that shows another key, where the first has no room to end it", function ()
     T.run(function ()
-      local h <close> = host()
-      local log = home .. "/log"
-      T.local_room(1)
-      local runner = task.spawn(function () return h:read(sh(("echo $$ >%s; sleep 300"):format(log))) end)
-      local pid = content(log)
-      T.local_key("SHA256:other")
-      runner:cancel "enough"
-      assert.is_false((runner:join()))
-      assert.equal(2, T.local_opened())
+      local pid = cancel_in_full_host(function () T.local_key("SHA256:other") end)
       assert.is_false(is_gone(pid))
       os.execute("kill -9 -" .. pid)
       assert.is_true(wait_gone(pid))
@@ -400,15 +406,7 @@ describe("a job on a host", function ()
 
   it("is ended over a second connection where the first has no room to end it", function ()
     T.run(function ()
-      local h <close> = host()
-      local log = home .. "/log"
-      T.local_room(1)
-      local runner = task.spawn(function () return h:read(sh(("echo $$ >%s; sleep 300"):format(log))) end)
-      local pid = content(log)
-      runner:cancel "enough"
-      assert.is_false((runner:join()))
-      assert.equal(2, T.local_opened())
-      assert.is_true(wait_gone(pid))
+      assert.is_true(wait_gone(cancel_in_full_host()))
     end)
   end)
 
