@@ -139,21 +139,33 @@ static const char NOTE[] =
     "INSERT INTO run(" COLUMNS ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT(run) DO UPDATE SET"
     " status = excluded.status, ended_ms = excluded.ended_ms, hash = excluded.hash, head = excluded.head, records = excluded.records";
 
-static bool change(const char *state, const char *sql, const neap_index_row *row, neap_err *err) {
+static const char END[] = "UPDATE run SET status = ?6, ended_ms = ?9, hash = ?10, head = ?11, records = ?12 WHERE run = ?1";
+
+static bool change(const char *state, const char *sql, const neap_index_row *row, int *rows, neap_err *err) {
     neap_statedir dir;
     if (!neap_statedir_is_run(row->run)) return neap_err_set(err, NEAP_E_USAGE, "\"%s\" is not the id of a run", row->run);
     if (!neap_statedir_open(&dir, state, true, err)) return false;
     sqlite3 *db = open_to_write(&dir, err);
     neap_statedir_close(&dir);
-    return db && finish(db, write_row(db, sql, row, err), err);
+    if (!db) return false;
+    bool ok = write_row(db, sql, row, err);
+    if (rows) *rows = sqlite3_changes(db);
+    return finish(db, ok, err);
 }
 
-bool neap_index_put(const char *state, const neap_index_row *row, neap_err *err) { return change(state, INSERT, row, err); }
-bool neap_index_note(const char *state, const neap_index_row *row, neap_err *err) { return change(state, NOTE, row, err); }
+bool neap_index_put(const char *state, const neap_index_row *row, neap_err *err) { return change(state, INSERT, row, NULL, err); }
+bool neap_index_note(const char *state, const neap_index_row *row, neap_err *err) { return change(state, NOTE, row, NULL, err); }
+
+bool neap_index_end(const char *state, const neap_index_row *row, bool *listed, neap_err *err) {
+    int rows = 0;
+    bool ok = change(state, END, row, &rows, err);
+    *listed = rows > 0;
+    return ok;
+}
 
 bool neap_index_remove(const char *state, const char *run, neap_err *err) {
     neap_index_row row = {.run = run};
-    return change(state, "DELETE FROM run WHERE run = ?1 AND ?12 IS NOT NULL", &row, err);
+    return change(state, "DELETE FROM run WHERE run = ?1 AND ?12 IS NOT NULL", &row, NULL, err);
 }
 
 static bool each_row(sqlite3 *db, sqlite3_stmt *s, neap_index_fn each, void *arg, neap_err *err) {

@@ -23,7 +23,9 @@ typedef struct neap_index_row {
 typedef bool (*neap_index_fn)(void *arg, const neap_index_row *row);     /* false: enough */
 
 bool neap_index_put(const char *state, const neap_index_row *row, neap_err *err);        /* insert or replace */
-/* What sealing and unsealing say: status, end, hash, head and records of a run that is listed; else the whole row. */
+/* What sealing says: status, end, hash, head and records, the others are not looked at. `listed` false: the run is not there, and nothing was written. */
+bool neap_index_end(const char *state, const neap_index_row *row, bool *listed, neap_err *err);
+/* The same of a run that is listed; else the whole row. */
 bool neap_index_note(const char *state, const neap_index_row *row, neap_err *err);
 /* Newest first; limit 0: all. */
 bool neap_index_each(const char *state, bool unfinished_only, int limit, neap_index_fn each, void *arg, neap_err *err);

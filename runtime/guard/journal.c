@@ -431,12 +431,12 @@ void neap_journal_free(neap_journal *j) {
 /* ---- seal ---- */
 
 /* Not synced by itself: the checkpoint that follows syncs the log first. */
-static bool write_seal(neap_journal *j, const char *status, neap_err *err) {
+static bool write_seal(neap_journal *j, const char *status, int64_t at_ms, neap_err *err) {
     if (!neap_db_exec(j->db, "PRAGMA synchronous=NORMAL", err)) return false;
     sqlite3_stmt *s = neap_db_prepare(j->db, "INSERT INTO seal(status, at) VALUES (?, ?)", err);
     if (!s) return false;
     sqlite3_bind_text(s, 1, status, -1, SQLITE_STATIC);
-    sqlite3_bind_int64(s, 2, neap_clock_wall_ms());
+    sqlite3_bind_int64(s, 2, at_ms);
     bool ok = sqlite3_step(s) == SQLITE_DONE || neap_db_fail(j->db, "write", err);
     sqlite3_finalize(s);
     return ok;
@@ -453,27 +453,38 @@ static bool close_log(neap_journal *j, neap_err *err) {
         && (sealed || neap_err_set(err, NEAP_E_BUSY, "the log of \"%s\" could not be closed", j->file));
 }
 
-static bool publish(neap_journal *j, neap_err *err) {
-    unsigned char file[NEAP_HASH_SIZE];
+/* A run that the index has never heard of (it was removed meanwhile) is read back from its evidence. */
+static bool list_again(neap_journal *j, const char *hash, neap_err *err) {
     neap_evidence_row row;
-    if (!neap_db_hash(j->db, file, err) || !write_anchor(j, file, true, err)) return false;
     if (!neap_evidence_summary(j->db, j->run, &row, err)) return false;
-    neap_hash_hex(file, row.hash);
+    row.row.hash = hash;
     bool ok = neap_index_note(j->state.path, &row.row, err);
     neap_evidence_row_close(&row);
     return ok;
 }
 
+static bool publish(neap_journal *j, const char *status, int64_t at_ms, neap_err *err) {
+    unsigned char file[NEAP_HASH_SIZE];
+    char hash[NEAP_HASH_HEX_SIZE], head[NEAP_HASH_HEX_SIZE];
+    bool listed;
+    if (!neap_db_hash(j->db, file, err) || !write_anchor(j, file, true, err)) return false;
+    neap_hash_hex(file, hash);
+    neap_hash_hex(j->head, head);
+    neap_index_row row = {.run = j->run, .status = status, .ended_ms = at_ms, .hash = hash, .head = head, .records = neap_journal_durable(j)};
+    return neap_index_end(j->state.path, &row, &listed, err) && (listed || list_again(j, hash, err));
+}
+
 bool neap_journal_seal(neap_journal *j, const char *status, neap_err *err) {
+    int64_t at_ms = neap_clock_wall_ms();
     if (!neap_journal_commit(j, err)) {
         if (j->health != SPENT) return false;
         neap_err_close(err);                               /* sealing is what the reserve is for */
     }
     if (!is_ours(j, err)) return die(j, err);
-    if (!write_seal(j, status, err)) return false;
+    if (!write_seal(j, status, at_ms, err)) return false;
     if (j->health == LIVE) unlinkat(j->dir.fd, "ballast", 0);
     /* A log that came back after a power cut would speak against the seal: it is gone for good before anything says sealed. */
-    if (!close_log(j, err) || !neap_statedir_sync(&j->dir, err) || !publish(j, err)) return false;
+    if (!close_log(j, err) || !neap_statedir_sync(&j->dir, err) || !publish(j, status, at_ms, err)) return false;
     j->health = SEALED;
     close_file(j);
     return true;
