@@ -64,6 +64,14 @@ bool neap_records_keep(void *arg, const neap_record *r) {
     return true;
 }
 
+bool neap_records_take(void *arg, neap_record *r) {
+    neap_records *l = arg;
+    l->records = grow(l, l->records, sizeof *l->records);
+    l->records[l->count++] = *r;
+    r->kind = r->step = r->body = NULL;
+    return true;
+}
+
 bool neap_records_keep_row(void *arg, const neap_index_row *r) {
     neap_records *l = arg;
     l->rows = grow(l, l->rows, sizeof *l->rows);

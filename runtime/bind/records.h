@@ -17,8 +17,9 @@ typedef struct neap_records {
 neap_records *neap_records_new(lua_State *L);
 void neap_records_clear(neap_records *l);
 
-/* Callbacks of the journal and of the index: `list` gets a copy. */
+/* Callbacks of the journal and of the index: `list` gets a copy, or what was the journal's. */
 bool neap_records_keep(void *list, const neap_record *r);
+bool neap_records_take(void *list, neap_record *r);
 bool neap_records_keep_row(void *list, const neap_index_row *r);
 
 /* [-0, +1, e] as a list of {seq, at, kind, step, body}. Bodies that the table at `bodies` (0: none) has under their seq are taken out of it. */

@@ -104,7 +104,7 @@ void neap_journal_take(neap_journal *j) {
 
 int64_t neap_journal_durable(const neap_journal *j) { return atomic_load(&j->durable); }
 
-void neap_journal_settle(neap_journal *j, neap_record_fn each, void *arg) {
+void neap_journal_settle(neap_journal *j, neap_record_heir each, void *arg) {
     int64_t durable = neap_journal_durable(j);
     for (entry *e = j->batch.first; each && e && e->record.seq <= durable; e = e->next)
         if (!each(arg, &e->record)) break;

@@ -33,6 +33,7 @@ typedef struct neap_record {
 } neap_record;
 
 typedef bool (*neap_record_fn)(void *arg, const neap_record *r);   /* false: enough */
+typedef bool (*neap_record_heir)(void *arg, neap_record *r);      /* the same, and may keep a text: it is NULL then, and to be freed */
 
 /* Make runs/<run>/ under `state` and a new evidence file in it. NULL and err (JOURNAL); nothing is left then. */
 neap_journal *neap_journal_create(const char *state, const char *run, neap_err *err);
@@ -53,7 +54,7 @@ void neap_journal_take(neap_journal *j);
  * false; after any other failure the journal is dead. neap_journal_durable tells what was written. */
 bool neap_journal_commit(neap_journal *j, neap_err *err);
 /* [loop thread, after a commit] hand out the batch's records that are durable, then forget the batch. */
-void neap_journal_settle(neap_journal *j, neap_record_fn each, void *arg);
+void neap_journal_settle(neap_journal *j, neap_record_heir each, void *arg);
 /* seq of the newest durable record. */
 int64_t neap_journal_durable(const neap_journal *j);
 

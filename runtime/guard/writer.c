@@ -35,7 +35,7 @@ struct neap_writer {
     int           calling;
     int64_t       last;           /* seq of the newest record */
     waiter       *waiters;        /* oldest first */
-    void        (*on_durable)(void *arg, const neap_record *r);
+    void        (*on_durable)(void *arg, neap_record *r);
     void         *arg;
     neap_err      failed;         /* of the first commit that failed */
     neap_err      job_err;        /* of the job on the pool */
@@ -78,7 +78,7 @@ static waiter *cut_ready(neap_writer *w) {
     return first;
 }
 
-static bool tell_record(void *arg, const neap_record *r) {
+static bool tell_record(void *arg, neap_record *r) {
     neap_writer *w = arg;
     if (!w->freed) w->on_durable(w->arg, r);
     return !w->freed;
@@ -150,7 +150,7 @@ static void on_lag(void *arg) {
 
 /* ---- what writer.h offers ---- */
 
-neap_writer *neap_writer_new(neap_loop *loop, neap_journal *j, void (*on_durable)(void *arg, const neap_record *r), void *arg) {
+neap_writer *neap_writer_new(neap_loop *loop, neap_journal *j, void (*on_durable)(void *arg, neap_record *r), void *arg) {
     neap_writer *w = neap_zalloc(sizeof *w);
     w->loop = loop;
     w->journal = j;

@@ -15,9 +15,9 @@ enum { NEAP_WRITER_LAG_MS = 5 };
 typedef struct neap_writer neap_writer;
 typedef void (*neap_writer_done)(void *arg, const neap_err *err);   /* err NULL: it is done; read it, do not close it */
 
-/* Takes the journal over. `on_durable` is called on the loop for every durable record, in order, and after those of one commit
- * once more with NULL; it may be NULL. */
-neap_writer *neap_writer_new(neap_loop *loop, neap_journal *j, void (*on_durable)(void *arg, const neap_record *r), void *arg);
+/* Takes the journal over. `on_durable` is called on the loop for every durable record, in order, whose texts it may keep (neap_record_heir), and
+ * after those of one commit once more with NULL; it may be NULL. */
+neap_writer *neap_writer_new(neap_loop *loop, neap_journal *j, void (*on_durable)(void *arg, neap_record *r), void *arg);
 
 /* The seq; 0 when nothing can be recorded any more. */
 int64_t neap_writer_append(neap_writer *w, const char *kind, const char *step, const char *body);

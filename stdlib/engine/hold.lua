@@ -50,10 +50,12 @@ local function lock(run, t, g)
 end
 
 -- The targets that can be kept, each once: list of {target, keeper}. A road that a target is reached through is not one: two
--- runs may go to two databases through the same host. A gc keeps nothing: what it removes is nobody else's.
+-- runs may go to two databases through the same host. A gc keeps nothing: what it removes is nobody else's. Asked before each intent, so it is
+-- made once for the targets a run has.
 local function kept_by(run)
   if run.keeps_nothing then return {} end
-  local list, seen = {}, {}
+  if run.kept and run.kept.of == run.targets then return run.kept end
+  local list, seen = { of = run.targets }, {}
   for _, t in ipairs(run.targets) do
     local g = session.keeper(t)
     if g and not t.used_by and not seen[t.id] then
@@ -61,6 +63,7 @@ local function kept_by(run)
       list[#list + 1] = { target = t, keeper = g }
     end
   end
+  run.kept = list
   return list
 end
 
@@ -109,6 +112,9 @@ local function release(run, k)
     task.sleep(PAUSE_MS)
   end
 end
+
+--- Is there a target that this run would have to give back?
+function M.holds(run) return (run.holding or run.resumed) and kept_by(run)[1] ~= nil end
 
 --- Nothing is owed any more. Raises what became of the first target that could not be given back; the others are.
 function M.release(run)

@@ -14,8 +14,9 @@ Record.__index = Record
 ---@param kind string
 ---@param step string step id, "" outside one
 ---@param body table plain data; it belongs to the record from now on
-function Record:event(kind, step, body)
-  return self.journal:append(kind, step, body)
+---@param whole? boolean and so do the tables in it: nobody else has them, or will ever change them
+function Record:event(kind, step, body, whole)
+  return self.journal:append(kind, step, body, whole)
 end
 
 --- Wait until everything appended so far is durable. Raises {journal} when it cannot be.

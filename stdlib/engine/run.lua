@@ -70,7 +70,7 @@ end
 ---@param step table|nil the step that is about to act; nil before the first one
 ---@param surveyed table|nil before the first one: what the survey found
 function Run:check_window(step, surveyed)
-  self.timing = self.timing or timing.guarding(self)
+  if self.timing == nil then self.timing = timing.guarding(self) or false end
   if not self.timing then return end
   if step then return timing.check_step(self, step) end
   self.record:event("notice", "", { severity = "info", from = "neap", text = timing.check_start(self, surveyed) })
@@ -212,9 +212,9 @@ function Run:finish(status, exit, err)
     body.number, body.title = err.failed_step and err.failed_step.number, err.failed_step and err.failed_step.title
   end
   -- What is not yet on disk is not yet known to have been done: a target is not given back before.
-  local recorded, why = pcall(self.record.sync, self.record)
   local keeps = status == "held" or status == "unknown" or #debts > 0
-  local released, left = true, nil
+  local recorded, why, released, left = true, nil, true, nil
+  if err or hold.holds(self) then recorded, why = pcall(self.record.sync, self.record) end
   if recorded and not keeps then released, left = pcall(hold.release, self) end
   local ended, broken = pcall(function ()
     if not released then
@@ -223,11 +223,10 @@ function Run:finish(status, exit, err)
         text = ("a target still says that this run keeps it; neap resume %s takes that away: %s"):format(self.run_id, raise.of(left).message) })
     end
     self.record:event("end", "", body)
-    self.record:sync()
   end)
   local sealed = recorded and ended
   why = why or broken
-  if sealed then sealed, why = self.journal:seal(status) end
+  if sealed then sealed, why = self.journal:seal(status) end           -- which makes the end durable first
   if not sealed then return value.exit_code("journal"), self:unrecorded(err, why) end
   return exit
 end
@@ -322,7 +321,7 @@ function M.begin(run)
     version = system.version(), stdlib = system.stdlib(), params = recorded.params, secret_params = recorded.secret_params,
     stamp = run.stamp, passed = run.passed and next(run.passed) and run.passed or nil, modules = load.texts(model),
     text = model.source, hash = model.hash, targets = targets_body(run.targets), steps = steps_body(model) }
-  run.record:event("run", "", body)
+  run.record:event("run", "", body, true)
   run.record:sync()
 end
 
@@ -342,7 +341,7 @@ end
 
 function M.prepare(run)
   local surveyed = survey.of(run, run.step_results)
-  run.record:event("plan", "", plan_body(surveyed))
+  run.record:event("plan", "", plan_body(surveyed), true)
   refuse_failed(run, surveyed)
   if surveyed.exit == 2 then run:check_window(nil, surveyed) end
   ask.confirm(run, surveyed)

@@ -56,6 +56,23 @@ describe("a journal that can no longer be written", function()
     end)
   end)
 
+  it("is sealed from the reserve when the disk is full just then", function()
+    with_tmpfs("2m", function(place)
+      local state = place .. "/state"
+      local last = T.run(function()
+        local j <close> = assert(journal.create(state, "r1"))
+        runs.append(j, 1)
+        os.execute(("dd if=/dev/zero of='%s/filler' bs=4k 2>/dev/null"):format(place))
+        j:append("note", "", { text = ("x"):rep(300000) })
+        local seq = j:append("end", "", { status = "ok" })
+        assert(j:seal("ok"))
+        return seq
+      end)
+      assert.equal(last, assert(journal.verify(state, "r1")).records)
+      assert.equal("ok", journal.index.find(state, "r1")[1].status)
+    end)
+  end)
+
   it("records its own end on a full disk", function()
     with_tmpfs("2m", function(place)
       local state = place .. "/state"

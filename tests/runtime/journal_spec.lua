@@ -108,6 +108,25 @@ describe("native.journal", function()
     assert.equal("float", math.type(seen[2].body.f))
   end)
 
+  it("tells a view the very tables of a body that was given away whole, unless a secret was in one", function()
+    local state, seen = runs.state(), {}
+    assert(require("native.secret").of("hunter2hunter2", "pin"))
+    local steps, words = { { id = "a" }, { id = "b" } }, { "it is hunter2hunter2" }
+    journal.on_durable(function(list) table.move(list, 1, #list, #seen + 1, seen) end)
+    T.run(function()
+      local j <close> = assert(journal.create(state, "r1"))
+      j:append("plan", "", { steps = steps }, true)
+      j:append("plan", "", { steps = words }, true)
+      j:append("plan", "", { steps = steps })
+      j:flush()
+    end)
+    journal.on_durable(nil)
+    assert.is_true(rawequal(steps, seen[1].body.steps))
+    assert.same({ "it is ‹secret pin›" }, seen[2].body.steps)
+    assert.is_false(rawequal(steps, seen[3].body.steps))
+    assert.same(journal.read(state, "r1", 0), seen)
+  end)
+
   it("goes on when a view of it fails", function()
     local state = runs.state()
     journal.on_durable(function() error("the screen is gone") end)
@@ -477,6 +496,27 @@ describe("the index of runs", function()
     os.remove(state .. "/index.db")
     assert.same({}, all_rows(state))
     assert.equal(4, journal.index.rebuild(state))
+    assert.same(before, all_rows(state))
+  end)
+
+  it("says of a sealed run what its evidence says, listed from its beginning or only now", function()
+    local state = runs.state()
+    for run, listed in pairs { early = true, late = false } do
+      T.run(function()
+        local j <close> = assert(journal.create(state, run))
+        runs.append(j, 1)
+        local first = journal.read(state, run, 0)[1]
+        if listed then
+          assert(journal.index.put(state, { run = run, runbook = "Restore", environment = "demo", user = "anna", host = "iris", status = "running",
+            targets = { "pg:1/app", "file:/srv" }, started_ms = first.at }))
+        end
+        assert(j:seal("failed"))
+      end)
+    end
+    local before = all_rows(state)
+    assert.same({ "failed", "failed" }, { before[1].status, before[2].status })
+    assert.is_true(before[1].ended_ms > 0 and before[1].hash ~= "" and before[2].hash ~= "")
+    assert.equal(2, journal.index.rebuild(state))
     assert.same(before, all_rows(state))
   end)
 
