@@ -225,18 +225,26 @@ function methods:remove(name)
   temporary.leave(self, name, function () return id_of(self) .. "/" .. name end)
 end
 
+-- Why it could not be listed, when that is because it is no directory. Asked last: nearly every folder is one.
+local function missing(self, err)
+  if raise.of(err).code == "cancelled" then error(err, 0) end
+  local stat = raise.check(self.files.stat(self.root, options(self)))
+  if stat and stat.kind == "directory" then error(err, 0) end
+  return stat and "it is a " .. stat.kind .. ", not a directory" or "there is no such directory"
+end
+
 --- What this folder is, for the plan.
 ---@return table card { kind, id, lines }
 ---@effect read
 function methods:card()
-  local stat = raise.check(self.files.stat(self.root, options(self)))
   local lines = { { "path", self.root } }
   if self.place then table.insert(lines, 1, { "on", self.place.name }) end
-  if not stat then lines[#lines + 1] = { "entries", "there is no such directory" }
-  elseif stat.kind ~= "directory" then lines[#lines + 1] = { "entries", "it is a " .. stat.kind .. ", not a directory" }
-  else
-    lines[#lines + 1] = { "entries", tostring(#self:list()) }
+  local listed, names = pcall(self.list, self)
+  if listed then
+    lines[#lines + 1] = { "entries", tostring(#names) }
     lines[#lines + 1] = { "free", bytes.format((self:space())) }
+  else
+    lines[#lines + 1] = { "entries", missing(self, names) }
   end
   return { kind = M.kind, id = id_of(self), lines = lines }
 end

@@ -7,8 +7,8 @@ local text = require "core.text"
 
 local M = {}
 
-local function only_load(name, context)
-  local found = runbooks.inspect(name, context)
+local function only_load(parsed, context)
+  local found = parsed.found or runbooks.inspect(parsed.operands[1], context)
   if context.json then
     context.out(json.line { schema = json.schema, kind = "check", runbook = found.name, steps = #found.steps, ok = true } .. "\n")
   elseif not context.quiet then
@@ -38,9 +38,9 @@ end
 ---@param context table
 ---@return integer exit code
 function M.run(operands, parsed, context)
-  if not parsed.options.env then return only_load(operands[1], context) end
+  if not parsed.options.env then return only_load(parsed, context) end
   local data = require("engine.plan").run {
-    state = context.state, inventory = parsed.options.inventory, environment = parsed.options.env, runbook = operands[1],
+    state = context.state, inventory = parsed.options.inventory, environment = parsed.options.env, runbook = operands[1], found = parsed.found,
     arguments = parsed.arguments or {}, confirm = {}, interactive = false, share = context.share, clients = clients.all(),
     secrets = require "native.secret",
   }

@@ -30,11 +30,12 @@ local function read(command, words)
   local runbooks = require "command.runbooks"
   local name = options.first_operand(words, rows)
   if not name then return options.parse(words, rows, command.name) end
-  local info = runbooks.inspect(name, { share = context.share() }, words)
+  local info = runbooks.inspect(name, { share = context.share() }, words, command.name == "run" and system.random_id() or "plan")
   local flags = runbooks.flags(info, rows)
   for _, row in ipairs(flags) do rows[#rows + 1] = row end
   local parsed = options.parse(words, rows, command.name)
   parsed.arguments = runbooks.arguments(parsed, flags)
+  parsed.found = parsed.operands[1] == name and info or nil
   return parsed
 end
 

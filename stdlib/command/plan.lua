@@ -31,7 +31,7 @@ end
 ---@return integer exit code
 function M.run(operands, parsed, context)
   local data = require("engine.plan").run {
-    state = context.state, inventory = parsed.options.inventory, environment = parsed.options.env, runbook = operands[1],
+    state = context.state, inventory = parsed.options.inventory, environment = parsed.options.env, runbook = operands[1], found = parsed.found,
     arguments = parsed.arguments or {}, confirm = {}, interactive = false, share = context.share, clients = clients.all(),
     secrets = require "native.secret",
   }

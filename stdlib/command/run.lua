@@ -27,7 +27,7 @@ end
 function M.run(operands, parsed, context)
   if parsed.options["dry-run"] then return require("command.plan").run(operands, parsed, context) end
   local engine = M.engine_context(parsed, context)
-  engine.runbook = operands[1]
+  engine.runbook, engine.found = operands[1], parsed.found
   return view.while_open(engine.view, function() return require("engine.run").run(engine) end)
 end
 

@@ -1,8 +1,10 @@
 -- Runbooks as the command line sees them: found by name, their parameters turned into flags. A
 -- parameter may be written --dump latest, --dump=latest or --set dump=latest.
+local instant = require "core.instant"
 local load = require "engine.load"
 local options = require "command.options"
 local raise = require "core.raise"
+local system = require "native.system"
 
 local M = {}
 
@@ -30,13 +32,14 @@ end
 ---@param name string name or path
 ---@param context table
 ---@param words? string[] of the command line: they may name a runbook that a step of this one runs
----@return table {name, title, why, params, steps, destroys, file}
-function M.inspect(name, context, words)
-  local folders = M.folders(context)
-  local path = load.find(name, folders)
-  local info = load.inspect(path, { folders = folders })
-  local given = chosen(info, words or {})
-  return next(given) and load.inspect(path, { folders = folders, given = given }) or info
+---@param run_id? string of the run that it is looked at for, which begins now
+---@return table {name, title, why, params, steps, destroys, file, model, run_id, stamp}
+function M.inspect(name, context, words, run_id)
+  local asked = { folders = M.folders(context), run_id = run_id, stamp = run_id and instant.compact(system.wall_ms()) }
+  local path = load.find(name, asked.folders)
+  local info = load.inspect(path, asked)
+  asked.given = chosen(info, words or {})
+  return next(asked.given) and load.inspect(path, asked) or info
 end
 
 ---Parameters of a runbook as rows of options; a name that is an option of ours is reached by --set.

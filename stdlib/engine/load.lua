@@ -108,7 +108,7 @@ local function load_children(model, options)
     local name = step.kind == "run" and runs(model, step, options.given or {})
     if name then
       step.child = M.load(M.find(name, options.folders or {}), {
-        results = options.results, run_id = options.run_id, folders = options.folders, depth = (options.depth or 0) + 1, name = name, given = options.given, stamp = options.stamp,
+        run_id = options.run_id, folders = options.folders, depth = (options.depth or 0) + 1, name = name, given = options.given, stamp = options.stamp,
         outer = step.id, ids = options.ids or model.ids })
     end
   end
@@ -125,15 +125,18 @@ function M.takes(model, name)
   return false
 end
 
+-- Asked for while a clause runs, when there is a session.
+local function result_of(step) return require("engine.session").result_of(step) end
+
 --- Load a runbook.
 ---@param path string
----@param options table {results=fn(step), run_id=, name=, folders=, depth=, given= texts of parameters that name a runbook, stamp= when the run began}
+---@param options table {run_id=, name=, folders=, depth=, given= texts of parameters that name a runbook, stamp= when the run began}
 ---@return table model
 function M.load(path, options)
   options = options or {}
   if (options.depth or 0) > 8 then raise("invalid", ("runbooks run one another more than 8 deep at %s"):format(path)) end
   local source = options.source or read(path)
-  local words, model = declare.words(options.results or function () raise("usage", "results exist in clauses only") end)
+  local words, model = declare.words(result_of)
   for _, word in ipairs { "check", "wait_until", "note", "report", "try" } do words[word] = guard_words[word] end
   words.scratch, words.stamp = declare.scratch(options.run_id), function () return options.stamp or "19700101T000000Z" end
   local environment, close_modules
@@ -179,7 +182,7 @@ local function described(model, into, seen)
   return into
 end
 
---- What `list` and `help` show, without binding anything.
+--- What `list` and `help` show, without binding anything; and the model, which a run of that id goes on with.
 function M.inspect(path, options)
   local model = M.load(path, options)
   local steps, destroys = {}, {}
@@ -190,7 +193,7 @@ function M.inspect(path, options)
   local targets = {}
   for _, slot in ipairs(model.roles or {}) do targets[#targets + 1] = { role = slot.role, kind = slot.kind, optional = slot.optional } end
   return { name = model.name, title = model.title, why = model.why, params = described(model, {}, {}), steps = steps,
-    destroys = destroys, targets = targets, retired = model.retired, file = path }
+    destroys = destroys, targets = targets, retired = model.retired, file = path, model = model, run_id = options.run_id, stamp = options.stamp }
 end
 
 return M

@@ -371,7 +371,7 @@ end
 ---@param ctx table the command's context
 ---@return integer exit code
 function M.run(ctx)
-  local run_id = system.random_id()
+  local run_id = ctx.found and ctx.found.run_id or system.random_id()
   local run = M.new(session.open(ctx, { run_id = run_id }), ctx)
   return M.guarded(run, function ()
     hold.lock(run)

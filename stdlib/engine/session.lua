@@ -217,20 +217,28 @@ local function name_of(given)
   return is_path and name:match("[^/]+$") or name
 end
 
+-- The runbook, and when this run of it began: as it was found for the command line, or read now.
+local function model_of(session, options)
+  local ctx, recorded = session.ctx, options.recorded
+  local found, name = ctx.found, name_of(ctx.runbook)
+  if found and found.run_id == session.run_id then
+    found.model.name = name
+    return found.model, found.stamp
+  end
+  local folders, stamp = load.folders(ctx.share), recorded and recorded.stamp or instant.compact(system.wall_ms())
+  return load.load(options.path or load.find(ctx.runbook, folders), {
+    run_id = session.run_id, stamp = stamp, folders = folders, name = name, given = recorded and recorded.params or ctx.arguments,
+  }), stamp
+end
+
 --- Open a session.
----@param ctx table the command's context
----@param options table {run_id=, source=, path=, recorded= what a run recorded of its parameters}
+---@param ctx table the command's context; found = what its words were read by (load.inspect), which is what runs, though the file may be another by now
+---@param options table {run_id=, path=, recorded= what a run recorded of its parameters}
 function M.open(ctx, options)
   options = options or {}
   sandbox.limit()
-  local session = { ctx = ctx, run_id = options.run_id or "plan", results = {},
-    stamp = options.recorded and options.recorded.stamp or instant.compact(system.wall_ms()) }
-  local folders = load.folders(ctx.share)
-  session.model = load.load(options.path or load.find(ctx.runbook, folders), {
-    run_id = session.run_id, stamp = session.stamp, folders = folders, source = options.source,
-    name = name_of(ctx.runbook), given = options.recorded and options.recorded.params or ctx.arguments,
-    results = function (step) return M.result_of(step) end,
-  })
+  local session = { ctx = ctx, run_id = options.run_id or "plan", results = {} }
+  session.model, session.stamp = model_of(session, options)
   refuse_retired(session.model)
   function session.checked() end
   function session.noted() end

@@ -3,7 +3,6 @@
 -- and the newest lines of the step that failed. All went well but the giving back of a target: three lines, for the next run will be refused.
 local Story = require "show.story"
 local style = require "show.style"
-local text = require "show.text"
 
 local M = {}
 local Quiet = {}
@@ -48,10 +47,10 @@ end
 
 local function command(story, s) return "    " .. s:clean((story.ended.next or {})[1] or ("neap show " .. (story.run and story.run.run or ""))) end
 
--- Middle of the page: facts are kept from their top, evidence from its end.
+-- Middle of the page: facts are kept from their top, evidence from its end. Their words are loaded when there is a page: most runs have none.
 local function page(self)
   local story, s = self.story, self.style
-  local top, facts, last = story.run and head(story, s, "did not finish") or {}, text.facts(story, s), command(story, s)
+  local top, facts, last = story.run and head(story, s, "did not finish") or {}, require("show.text").facts(story, s), command(story, s)
   local out = {}
   local function add(lines) for _, line in ipairs(lines) do out[#out + 1] = line end end
   add(top)
