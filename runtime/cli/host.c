@@ -19,17 +19,31 @@ static void push_arguments(lua_State *L, int argc, char **argv) {
     }
 }
 
-/* An error that no command caught is a bug of ours; even so it is redacted and escaped. */
-static int report(lua_State *L) {
-    size_t len;
+/* A bug of ours; even so it is redacted and escaped. */
+static void tell_bug(const char *what, const char *text, size_t len) {
     neap_buf clean = NEAP_BUF_INIT, shown = NEAP_BUF_INIT;
-    const char *text = luaL_tolstring(L, -1, &len);
     neap_redact(&clean, text, len);
     neap_escape_terminal(&shown, clean.data ? clean.data : "", clean.len, true);
-    fprintf(stderr, "neap: internal error: %s\n", shown.data ? shown.data : "");
+    fprintf(stderr, "neap: %s: %s\n", what, shown.data ? shown.data : "");
     neap_buf_close(&clean);
     neap_buf_close(&shown);
+}
+
+/* An error that no command caught. */
+static int report(lua_State *L) {
+    size_t len;
+    const char *text = luaL_tolstring(L, -1, &len);
+    tell_bug("internal error", text, len);
     return 70;
+}
+
+/* What must not change a run and should not have happened: a view or a finalizer that failed. It comes in pieces. */
+static void on_warning(void *arg, const char *message, int more) {
+    neap_buf *text = arg;
+    neap_buf_adds(text, message);
+    if (more) return;
+    tell_bug("warning", text->data, text->len);
+    neap_buf_clear(text);
 }
 
 typedef struct call { const char *entry; int argc; char **argv; int code; } call;
@@ -53,12 +67,15 @@ int neap_host_run(const char *entry, int argc, char **argv) {
     neap_host host = {.loop = neap_loop_new(), .guard = neap_guard_new()};
     lua_State *L = neap_state_new(&host, neap_openers);
     call c = {entry, argc, argv, 71};
+    neap_buf warning = NEAP_BUF_INIT;
     if (L) {
+        lua_setwarnf(L, on_warning, &warning);
         neap_function_push(L, "host.run", run_protected, 0);
         lua_pushlightuserdata(L, &c);
         if (lua_pcall(L, 1, 0, 0) != LUA_OK) c.code = report(L);
         neap_state_close(L);
         neap_secret_close();
+        neap_buf_close(&warning);
     }
     neap_loop_close(host.loop);
     neap_guard_free(host.guard);

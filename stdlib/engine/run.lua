@@ -356,12 +356,12 @@ function M.drive(run)
   return exit
 end
 
---- Call `body`; whatever the run opened is closed however it ends.
+--- Call `body`; whatever the run opened is closed however it ends. The journal first: as it is closed, whoever listens is told of its end.
 function M.guarded(run, body)
   local ok, result = pcall(body)
   system.signal(nil)
-  if run.watcher then run.watcher:close() end
   if run.journal then run.journal:close() end
+  if run.watcher then run.watcher:close() end
   session.close(run)
   if not ok then error(result, 0) end
   return result

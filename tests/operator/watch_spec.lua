@@ -47,6 +47,22 @@ describe("neap watch", function ()
     assert.equal(0, later.code)
   end)
 
+  -- A watcher's socket was closed before the journal was: the last records failed on it, without a word, and no view was told of them.
+  it("has nothing to add to what the run itself tells, to its last record", function ()
+    stage = stages.open(pg)
+    stage.runbook("look", [[
+runbook "Look" { why = "To be told to its end." }
+local tool = target.command "tool"
+step "Look" { act = function () return 1 end, verify = function () check(tool ~= nil, "it is there") end }
+]])
+    local told = stage.neap { "run", "look", "--no-input", "--json" }
+    assert.equal(0, told.code, told.err)
+    assert.equal("", told.err)
+    local _, lines = told.out:gsub("\n", "\n")
+    assert.equal(#stage.records(), lines)
+    assert.matches('"kind":"end"', told.out:match("[^\n]*\n$"), 1, true)
+  end)
+
   it("ends with its own Ctrl-C, and dies, and stands still, without the run knowing", function ()
     begin()
     local watchers = {}
