@@ -19,12 +19,26 @@ static const char BYTES[] = "$bytes";
 void neap_push_null(lua_State *L) { lua_pushlightuserdata(L, (void *)&null_key); }
 bool neap_is_null(lua_State *L, int index) { return lua_touserdata(L, index) == (void *)&null_key; }
 
-typedef struct writer { lua_State *L; neap_buf *out; neap_err *err; neap_buf path; } writer;
+/* Where something was refused is found out on the way back from there. */
+typedef struct writer { lua_State *L; neap_buf *out; const char *refused; neap_buf path; } writer;
 
 static bool encode(writer *w, int index, int depth);
 
 static bool refuse(writer *w, const char *what) {
-    return neap_err_set(w->err, NEAP_E_USAGE, "%s is not plain data: %s", w->path.len ? w->path.data : "the value", what);
+    w->refused = what;
+    return false;
+}
+
+/* It was in the member `key`, or else in item `i`. */
+static bool refuse_in(writer *w, const char *key, lua_Integer i) {
+    neap_buf inner = w->path;
+    w->path = (neap_buf)NEAP_BUF_INIT;
+    if (key) neap_buf_adds(&w->path, key);
+    else neap_buf_addf(&w->path, "[%lld]", (long long)i);
+    if (inner.len && inner.data[0] != '[') neap_buf_addc(&w->path, '.');
+    neap_buf_add(&w->path, inner.data ? inner.data : "", inner.len);
+    neap_buf_close(&inner);
+    return false;
 }
 
 static void encode_text(writer *w, int index) {
@@ -56,16 +70,11 @@ static bool encode_number(writer *w, int index) {
 static bool encode_list(writer *w, int index, lua_Integer len, int depth) {
     neap_buf_addc(w->out, '[');
     for (lua_Integer i = 1; i <= len; i++) {
-        size_t before = w->path.len;
         if (i > 1) neap_buf_addc(w->out, ',');
-        neap_buf_addc(&w->path, '[');
-        neap_buf_addi(&w->path, i);
-        neap_buf_addc(&w->path, ']');
         lua_geti(w->L, index, i);
         bool ok = encode(w, lua_gettop(w->L), depth + 1);
         lua_pop(w->L, 1);
-        if (!ok) return false;
-        w->path.len = before;
+        if (!ok) return refuse_in(w, NULL, i);
     }
     neap_buf_addc(w->out, ']');
     return true;
@@ -114,16 +123,12 @@ static bool encode_object(writer *w, int index, int depth) {
     bool ok = true;
     neap_buf_addc(w->out, '{');
     for (size_t i = 0; ok && i < count; i++) {
-        size_t before = w->path.len;
         if (i > 0) neap_buf_addc(w->out, ',');
         neap_json_string(w->out, keys[i], strlen(keys[i]));
         neap_buf_addc(w->out, ':');
-        if (before) neap_buf_addc(&w->path, '.');
-        neap_buf_adds(&w->path, keys[i]);
         lua_getfield(w->L, index, keys[i]);
-        ok = encode(w, lua_gettop(w->L), depth + 1);
+        ok = encode(w, lua_gettop(w->L), depth + 1) || refuse_in(w, keys[i], 0);
         lua_pop(w->L, 1);
-        if (ok) w->path.len = before;
     }
     free(keys);
     neap_buf_addc(w->out, '}');
@@ -171,8 +176,9 @@ static bool encode(writer *w, int index, int depth) {
 }
 
 bool neap_value_encode(lua_State *L, int index, neap_buf *out, neap_err *err) {
-    writer w = {L, out, err, NEAP_BUF_INIT};
+    writer w = {L, out, NULL, NEAP_BUF_INIT};
     bool ok = encode(&w, lua_absindex(L, index), 0);
+    if (!ok) neap_err_set(err, NEAP_E_USAGE, "%s is not plain data: %s", w.path.len ? w.path.data : "the value", w.refused);
     neap_buf_close(&w.path);
     return ok;
 }

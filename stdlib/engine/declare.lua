@@ -95,6 +95,7 @@ local function check_values(where, c)
 end
 
 local OF_ACT, NOT_OF_RUN, OF_EACH = { "undo", "after", "destroys", "retry", "max_rows" }, { "done", "verify", "within" }, { "limit", "stop_after" }
+local NONE <const> = {}
 
 -- A step that acts proves itself; the rest are rules about which clauses make sense together.
 local function check_sense(where, title, c)
@@ -105,15 +106,15 @@ local function check_sense(where, title, c)
   if c.act and (c.manual or c.run) then no("has act beside manual or run", "Make two steps of it.") end
   if c.manual and c.run then no("has both manual and run", "Make two steps of it.") end
   if not (c.act or c.manual or c.run or c.needs or c.verify) then no("has nothing to check or to do") end
-  for _, name in ipairs(OF_ACT) do
-    if c[name] and not c.act then no(("has %s but no act"):format(name)) end
+  for _, name in ipairs(c.act and NONE or OF_ACT) do
+    if c[name] then no(("has %s but no act"):format(name)) end
   end
   if c.each and (c.manual or c.run) then no("has each beside manual or run") end
-  for _, name in ipairs(NOT_OF_RUN) do
-    if c[name] and c.run then no(("has %s beside run"):format(name), "The steps of the other runbook prove and bound themselves.") end
+  for _, name in ipairs(c.run and NOT_OF_RUN or NONE) do
+    if c[name] then no(("has %s beside run"):format(name), "The steps of the other runbook prove and bound themselves.") end
   end
-  for _, name in ipairs(OF_EACH) do
-    if c[name] and not c.each then no(("has %s but no each"):format(name)) end
+  for _, name in ipairs(c.each and NONE or OF_EACH) do
+    if c[name] then no(("has %s but no each"):format(name)) end
   end
 end
 
@@ -150,13 +151,16 @@ local function declare_step(model, title, clauses, where)
   return step
 end
 
--- What `step` returns: later clauses ask it for the step's result.
-local function handle_of(step, results)
-  return setmetatable({}, {
-    __index = { result = function () return results(step) end, title = function () return step.title end },
+-- What `step` returns is empty; all that it can be asked is in the metatable they share. Later clauses ask it for the step's result.
+local function handle_meta(model, results)
+  local function step_of(handle)
+    return model.by_handle[handle or false] or raise("usage", "a step is asked with a colon", "Write handle:result().")
+  end
+  return {
+    __index = { result = function (handle) return results(step_of(handle)) end, title = function (handle) return step_of(handle).title end },
     __newindex = function () raise("usage", "a step cannot be changed") end,
     __metatable = false,
-  })
+  }
 end
 
 local function add(model, step)
@@ -164,11 +168,12 @@ local function add(model, step)
 end
 
 local function word_step(model, results)
+  local meta = handle_meta(model, results)
   return function (title)
     return function (clauses)
       local step = declare_step(model, title, clauses, where_of(2))
       add(model, step)
-      local handle = handle_of(step, results)
+      local handle = setmetatable({}, meta)
       model.by_handle[handle] = step
       return handle
     end
