@@ -39,7 +39,7 @@ function M.journal()
   if bench.works("python3 -c 'import sqlite3'") then
     programs[4] = { "python", function () return bench.measure({ "python3", "-c", PYTHON:format(1000), place.dir .. "/python.db" }) end }
   end
-  local samples = bench.turns(bench.rounds, programs)
+  local samples = bench.turns(bench.rounds * 3, programs)      -- of a third of a second each: single ones differ by a fifth
   bench.line("neap / limit with two commits a step", bench.ratio(samples, "neap", "two"), { most = 1.3 }, ("%.3f ms a step"):format(bench.middle(samples, "neap")))
   bench.line("neap / limit with the commits that are promised", bench.ratio(samples, "neap", "promised"), {})
   if samples.python then bench.line("python3 with sqlite3, two commits / neap", bench.ratio(samples, "python", "neap"), {})

@@ -120,7 +120,7 @@ function M.cold()
     programs[6] = { "pdsh, fast", function () return pdsh(place.dir, fast_config) end }
     programs[7] = { "pdsh", function () return pdsh(place.dir, config) end }
   end
-  local samples = bench.turns(1, programs)
+  local samples = bench.turns(math.min(bench.rounds, 3), programs)
   bench.line("neap / limit, time", bench.ratio(samples, "neap", "limit"), {}, ("%.2f s"):format(bench.middle(samples, "neap")))
   bench.line("neap / limit whose commands can be ended, time", bench.ratio(samples, "neap", "kept"), { most = 1.15 })
   bench.line("neap, processor for a host", bench.middle(samples, "neap", "cpu") / HOSTS * 1e3, { most = 2.5, unit = "ms" },
