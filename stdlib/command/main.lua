@@ -35,7 +35,7 @@ local function read(command, words)
   for _, row in ipairs(flags) do rows[#rows + 1] = row end
   local parsed = options.parse(words, rows, command.name)
   parsed.arguments = runbooks.arguments(parsed, flags)
-  parsed.found = parsed.operands[1] == name and info or nil
+  parsed.found = parsed.operands[1] == name and runbooks.is_chosen(info, parsed.arguments) and info or nil
   return parsed
 end
 

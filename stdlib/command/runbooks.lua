@@ -33,13 +33,29 @@ end
 ---@param context table
 ---@param words? string[] of the command line: they may name a runbook that a step of this one runs
 ---@param run_id? string of the run that it is looked at for, which begins now
----@return table {name, title, why, params, steps, destroys, file, model, run_id, stamp}
+---@return table {name, title, why, params, steps, destroys, file, model, run_id, stamp, given}
 function M.inspect(name, context, words, run_id)
   local asked = { folders = M.folders(context), run_id = run_id, stamp = run_id and instant.compact(system.wall_ms()) }
   local path = load.find(name, asked.folders)
   local info = load.inspect(path, asked)
-  asked.given = chosen(info, words or {})
-  return next(asked.given) and load.inspect(path, asked) or info
+  local given = chosen(info, words or {})
+  if next(given) then
+    asked.given = given
+    info = load.inspect(path, asked)
+  end
+  info.given = given
+  return info
+end
+
+---Was it looked at with the very runbooks for its steps that the arguments choose? One of a runbook that was itself chosen is not known before.
+---@param inspected table
+---@param arguments table<string, string>
+---@return boolean
+function M.is_chosen(inspected, arguments)
+  for _, param in ipairs(inspected.params) do
+    if param.kind == "runbook" and arguments[param.name] ~= inspected.given[param.name] then return false end
+  end
+  return true
 end
 
 ---Parameters of a runbook as rows of options; a name that is an option of ours is reached by --set.
