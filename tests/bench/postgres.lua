@@ -71,7 +71,8 @@ local c = env:connect("") for i = 1, %d do local k = c:execute("SELECT 1") k:fet
 ]]
 
 -- What sending ahead gains is the wait for each answer, 4 times and more where waiting is slow against the server's own work. Where it is not, libpq itself
--- gains less (measured: 3.4), and nobody can gain more: so the goal is 4 times or what libpq gains, and 1.25 of what libpq takes.
+-- gains less (measured: 3.4), and who asks one at a time in less time gains less, too: so the goal is 4 times or nine tenths of what libpq gains, and
+-- 1.25 of what libpq takes.
 function M.ask()
   bench.section("PostgreSQL: 10,000 round trips on the connection that acts")
   local place, n = pg_place(), 10000
@@ -91,7 +92,7 @@ function M.ask()
   bench.line("neap / PQexec", bench.ratio(samples, "neap", "limit"), {}, ("%.1f us each"):format(bench.middle(samples, "neap") / n * 1e6))
   bench.line("neap / PQexecParams", bench.ratio(samples, "neap", "extended"), { most = 1.3 })
   local gain = bench.ratio(samples, "extended", "pipeline")
-  bench.line("neap one at a time / neap sent ahead (exec_many)", bench.ratio(samples, "neap", "ahead"), { least = math.min(4, gain // 0.01 * 0.01) },
+  bench.line("neap one at a time / neap sent ahead (exec_many)", bench.ratio(samples, "neap", "ahead"), { least = math.min(4, gain * 0.9 // 0.01 * 0.01) },
     ("%.1f us each; libpq gains %.2f x"):format(bench.middle(samples, "ahead") / n * 1e6, gain))
   bench.line("neap sent ahead / libpq in pipeline mode", bench.ratio(samples, "ahead", "pipeline"), { most = 1.25 })
   bench.line("psql -f / neap", bench.ratio(samples, "psql", "neap"), {})
@@ -155,6 +156,8 @@ step "Copy" {
 }
 ]]
 
+-- psql neither hashes what it wrote nor sees that it is on the disk, so it is held against psql that does: in time and in processor. What the hash and
+-- the sync cost is seen in the limit, which with them took 0.94 to 1.27 of the processor of psql alone; we are held against that limit, too.
 function M.copy()
   bench.section(("PostgreSQL: COPY of %d MiB into a file"):format(MIB))
   local place = pg_place()
@@ -174,10 +177,11 @@ function M.copy()
   local samples = bench.turns(3, programs)
   bench.line("neap / psql \\copy, time", bench.ratio(samples, "neap", "psql"), {}, ("%.2f s"):format(bench.middle(samples, "neap")))
   bench.line("neap / psql \\copy, then sha256sum and sync, time", bench.ratio(samples, "neap", "psql, proven"), { most = 1.05 })
-  bench.line("neap / psql \\copy, processor", bench.ratio(samples, "neap", "psql", "cpu"), { most = 1.2 })
+  bench.line("neap / psql \\copy, processor", bench.ratio(samples, "neap", "psql", "cpu"), {})
+  bench.line("neap / psql \\copy, then sha256sum and sync, processor", bench.ratio(samples, "neap", "psql, proven", "cpu"), { most = 0.5 })
   bench.line("neap / limit, time", bench.ratio(samples, "neap", "limit"), {})
   bench.line("neap / limit with a hash and fsync, time", bench.ratio(samples, "neap", "proven"), {})
-  bench.line("neap / limit with a hash and fsync, processor", bench.ratio(samples, "neap", "proven", "cpu"), {},
+  bench.line("neap / limit with a hash and fsync, processor", bench.ratio(samples, "neap", "proven", "cpu"), { most = 1.25 },
     ("that limit / psql %.2f"):format(bench.ratio(samples, "proven", "psql", "cpu")))
   bench.line("neap, peak memory", bench.middle(samples, "neap", "peak"), { most = 16, unit = "MB" },
     ("limit %.1f MB"):format(bench.middle(samples, "limit", "peak")))
