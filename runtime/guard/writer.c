@@ -45,6 +45,8 @@ struct neap_writer {
     bool          sealed;
 };
 
+static const char SEALED_ALREADY[] = "the journal is sealed already";
+
 static void start(neap_writer *w);
 
 static void release(neap_writer *w) {
@@ -100,11 +102,25 @@ static void run_job(void *arg) {
     else neap_journal_commit(w->journal, &w->job_err);
 }
 
+static void refuse_sealed(neap_writer *w, neap_writer_done done, void *arg) {
+    neap_err err = NEAP_ERR_INIT;
+    neap_err_set(&err, NEAP_E_JOURNAL, SEALED_ALREADY);
+    done(arg, w->failed.code ? &w->failed : &err);
+    neap_err_close(&err);
+}
+
+/* Whoever waits for what was appended meanwhile waits for nothing, and is told so. */
 static void finish_seal(neap_writer *w, const neap_err *err) {
+    waiter *late = w->waiters;
+    neap_err sealed = NEAP_ERR_INIT;
+    neap_err_set(&sealed, NEAP_E_JOURNAL, SEALED_ALREADY);
+    w->waiters = NULL;
     w->sealed = true;
     w->calling++;
     if (!w->freed) w->sealer.done(w->sealer.arg, err);
+    call_all(w, late, err ? err : &sealed);
     w->calling--;
+    neap_err_close(&sealed);
 }
 
 static void on_job(void *arg) {
@@ -175,6 +191,10 @@ void neap_writer_flush(neap_writer *w, neap_writer_done done, void *arg) {
         done(arg, w->failed.code ? &w->failed : NULL);
         return;
     }
+    if (w->sealed) {                                 /* appended while it was being sealed: that was the last commit */
+        refuse_sealed(w, done, arg);
+        return;
+    }
     waiter *me = neap_zalloc(sizeof *me), **p = &w->waiters;
     *me = (waiter){.seq = w->last, .done = done, .arg = arg};
     while (*p) p = &(*p)->next;
@@ -184,10 +204,7 @@ void neap_writer_flush(neap_writer *w, neap_writer_done done, void *arg) {
 
 void neap_writer_seal(neap_writer *w, const char *status, neap_writer_done done, void *arg) {
     if (w->sealed || w->seal_status) {
-        neap_err err = NEAP_ERR_INIT;
-        neap_err_set(&err, NEAP_E_JOURNAL, "the journal is sealed already");
-        done(arg, &err);
-        neap_err_close(&err);
+        refuse_sealed(w, done, arg);
         return;
     }
     w->sealer = (waiter){.done = done, .arg = arg};

@@ -226,7 +226,8 @@ function Run:finish(status, exit, err)
   end)
   local sealed = recorded and ended
   why = why or broken
-  if sealed then sealed, why = self.journal:seal(status) end           -- which makes the end durable first
+  -- Which makes the end durable first, from the reserve where the disk is full just now: nothing is left to do that would go unrecorded.
+  if sealed then sealed, why = self.journal:seal(status) end
   if not sealed then return value.exit_code("journal"), self:unrecorded(err, why) end
   return exit
 end

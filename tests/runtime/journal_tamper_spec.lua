@@ -255,6 +255,37 @@ describe("evidence that was given away", function()
   end)
 end)
 
+-- A signal is recorded whenever it comes, while a run is being sealed too; who then waited for that record waited for ever.
+describe("what is appended while the journal is sealed", function()
+  local function late(harm)
+    local state = runs.state()
+    return T.run(function()
+      local j <close> = assert(journal.create(state, "r1"))
+      runs.append(j, 1)
+      j:append("end", "", { status = "ok" })
+      if harm then T.fault("pwrite", "/state", 1, "EIO", true) end
+      local sealing = task.spawn(function() return j:seal("ok") end)
+      local waiting = task.spawn(function()
+        j:append("signal", "", { name = "interrupt" })
+        return pcall(j.flush, j)
+      end)
+      local _, sealed = sealing:join()
+      T.fault()
+      local _, flushed, err = waiting:join()
+      local again, why = pcall(j.flush, j)
+      return sealed, flushed, err.code, again, why.code
+    end)
+  end
+
+  it("is refused to who waits for it, and to who asks afterwards", function()
+    assert.same({ true, false, "journal", false, "journal" }, { late(false) })
+  end)
+
+  it("is refused when sealing failed, too", function()
+    assert.same({ nil, false, "journal", false, "journal" }, { late(true) })
+  end)
+end)
+
 describe("a disk that stays full", function()
   it("ends the run when the reserve is spent too", function()
     local state = runs.state()
