@@ -33,27 +33,22 @@ end
 ---@param context table
 ---@param words? string[] of the command line: they may name a runbook that a step of this one runs
 ---@param run_id? string of the run that it is looked at for, which begins now
----@return table {name, title, why, params, steps, destroys, file, model, run_id, stamp, given}
+---@return table {name, title, why, params, steps, destroys, file, model, run_id, stamp}
 function M.inspect(name, context, words, run_id)
   local asked = { folders = M.folders(context), run_id = run_id, stamp = run_id and instant.compact(system.wall_ms()) }
   local path = load.find(name, asked.folders)
   local info = load.inspect(path, asked)
-  local given = chosen(info, words or {})
-  if next(given) then
-    asked.given = given
-    info = load.inspect(path, asked)
-  end
-  info.given = given
-  return info
+  asked.given = chosen(info, words or {})
+  return next(asked.given) and load.inspect(path, asked) or info
 end
 
----Was it looked at with the very runbooks for its steps that the arguments choose? One of a runbook that was itself chosen is not known before.
+---Was it looked at with the very runbooks for its steps that the arguments choose? What a nested runbook takes is not known before.
 ---@param inspected table
 ---@param arguments table<string, string>
 ---@return boolean
 function M.is_chosen(inspected, arguments)
-  for _, param in ipairs(inspected.params) do
-    if param.kind == "runbook" and arguments[param.name] ~= inspected.given[param.name] then return false end
+  for name, given in pairs(inspected.model.chosen) do
+    if (arguments[name] or false) ~= given then return false end
   end
   return true
 end

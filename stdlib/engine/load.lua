@@ -88,8 +88,9 @@ local function declare_phase(chunk)
   error(err, 0)
 end
 
--- Which runbook a step runs: its name, or the one that a parameter of that kind was given. Nil when none was given yet.
-local function runs(model, step, given)
+-- Which runbook a step runs: its name, or the one that a parameter of that kind was given. Nil when none was given yet. What was looked up is noted in
+-- `chosen`, false for nothing.
+local function runs(model, step, given, chosen)
   local run = step.clauses.run
   local name = type(run) == "table" and run[1] or run
   local param = type(name) == "string" and name:match("^{([%a_][%w_]*)}$")
@@ -98,18 +99,19 @@ local function runs(model, step, given)
   if not spec or spec.kind ~= "runbook" then
     raise("invalid", ("step \"%s\" runs {%s}, which is no parameter of kind \"runbook\""):format(step.title, param), nil, { where = step.where })
   end
-  step.chosen = true
+  step.chosen, chosen[param] = true, given[param] or false
   return given[param] or spec.default
 end
 
 -- The runbooks inside this one are loaded with it: their steps are part of the plan, their texts of the record.
 local function load_children(model, options)
+  model.chosen = options.chosen or {}
   for _, step in ipairs(model.order) do
-    local name = step.kind == "run" and runs(model, step, options.given or {})
+    local name = step.kind == "run" and runs(model, step, options.given or {}, model.chosen)
     if name then
       step.child = M.load(M.find(name, options.folders or {}), {
         run_id = options.run_id, folders = options.folders, depth = (options.depth or 0) + 1, name = name, given = options.given, stamp = options.stamp,
-        outer = step.id, ids = options.ids or model.ids })
+        outer = step.id, ids = options.ids or model.ids, chosen = model.chosen })
     end
   end
 end
@@ -131,7 +133,7 @@ local function result_of(step) return require("engine.session").result_of(step) 
 --- Load a runbook.
 ---@param path string
 ---@param options table {run_id=, name=, folders=, depth=, given= texts of parameters that name a runbook, stamp= when the run began}
----@return table model
+---@return table model; its `chosen` holds what was given for each parameter, also of nested runbooks, that names a runbook to run
 function M.load(path, options)
   options = options or {}
   if (options.depth or 0) > 8 then raise("invalid", ("runbooks run one another more than 8 deep at %s"):format(path)) end

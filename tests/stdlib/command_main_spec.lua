@@ -69,6 +69,38 @@ describe("neap", function()
     assert.matches("--who\t", neap({ "__complete", "run", place .. "/outer.lua", "--operation", inner, "--wh" }, {}).out, 1, true)
   end)
 
+  -- The runbook is read once for its flags; a run goes on with that one only where it runs what they name.
+  it("previews and runs the runbooks that were named, directly or for a nested one", function()
+    local paths, look = {}, [[local f = target.folder "f" step "%s" { verify = function () check(f:has "inventory.lua", "it is there") end }]]
+    local function write(name, text)
+      paths[name] = place .. "/" .. name .. ".lua"
+      suite.write(paths[name], ('runbook "%s" { why = "x" } %s'):format(name, text))
+    end
+    suite.write(place .. "/inventory.lua", ('environment "here" { f = folder { path = "%s" } }'):format(place))
+    write("c1", look:format("First choice"))
+    write("c2", look:format("Second choice"))
+    write("inner", ('local p = params { tool = { "t", kind = "runbook", default = "%s" } } step "Choose" { run = "{tool}" }'):format(paths.c1))
+    write("direct", 'local p = params { tool = { "t", kind = "runbook" } } step "Choose" { run = "{tool}" }')
+    write("chosen", 'local p = params { what = { "w", kind = "runbook" } } step "Choose" { run = "{what}" }')
+    write("nested", ('local p = params { tool = { "t", kind = "text" } } step "Inner" { run = { "%s", tool = "{tool}" } }'):format(paths.inner))
+    local here = { "--env", "here", "--inventory", place .. "/inventory.lua", "--state", place .. "/chosen-state", "--no-input" }
+    local function says(command, name, ...)
+      local words = { command, paths[name], ... }
+      table.move(here, 1, command == "plan" and #here - 1 or #here, #words + 1, words)
+      local r = neap(words, {})
+      assert.equal(0, r.code, r.out .. r.err)
+      return r.out .. r.err
+    end
+    for _, command in ipairs { "plan", "run" } do
+      for _, words in ipairs { { "direct", "--tool", paths.c2 }, { "nested", "--tool", paths.c2 }, { "chosen", "--what", paths.inner, "--tool", paths.c2 } } do
+        local said = says(command, table.unpack(words))
+        assert.matches("Second choice", said, 1, true)
+        assert.not_matches("First choice", said, 1, true)
+      end
+      assert.matches("First choice", says(command, "chosen", "--what", paths.inner), 1, true)
+    end
+  end)
+
   it("has nothing to say of runs when there are none", function()
     assert.equal("No run is recorded here.\n", neap({ "history" }, {}).out)
     assert.equal(0, neap({ "journal", "verify" }, {}).code)
