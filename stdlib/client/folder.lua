@@ -225,9 +225,9 @@ function methods:remove(name)
   temporary.leave(self, name, function () return id_of(self) .. "/" .. name end)
 end
 
--- Why it could not be listed, when that is because it is no directory. Asked last: nearly every folder is one.
+-- Why it could not be listed, when that may be because it is no directory. Asked last: nearly every folder is one.
 local function missing(self, err)
-  if raise.of(err).code == "cancelled" then error(err, 0) end
+  if raise.of(err).code ~= "remote" then error(err, 0) end
   local stat = raise.check(self.files.stat(self.root, options(self)))
   if stat and stat.kind == "directory" then error(err, 0) end
   return stat and "it is a " .. stat.kind .. ", not a directory" or "there is no such directory"
